@@ -1,0 +1,225 @@
+"""Typed settings: YAML files and overrides become one checked object.
+
+The defaults stand here; `conf/base.yaml` spells them out for readers (a test holds the two equal). Later files win over
+earlier ones, and `--set section.key=value` wins over all files.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from genre_spark.errors import SettingsError
+
+# NumPy, scikit-learn and Keras take seeds of 32 bits.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _spark_text(value: object) -> object:
+    # Spark writes true and false as YAML does, Python does not.
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SyntheticSettings(_Section):
+    """The corpus that `genre-spark corpus synthetic` composes."""
+
+    clips_per_genre: PositiveInt = 40
+    artists_per_genre: PositiveInt = 10
+    duration_s: PositiveFloat = 30.0
+    seed: Seed = 0
+
+
+class AudioSettings(_Section):
+    """Limits on what is decoded."""
+
+    max_duration_s: PositiveFloat = 1_800.0
+
+
+class ExtractSettings(_Section):
+    """Layout of a dataset, and when an extraction counts as failed."""
+
+    # One file is one Spark task. Row groups of 10 to 25 tracks were the fastest to read (half-megabyte tensors).
+    tracks_per_file: PositiveInt = 64
+    tracks_per_row_group: PositiveInt = 16
+    max_error_fraction: float = Field(default=0.5, ge=0.0, le=1.0)
+
+
+class SplitSettings(_Section):
+    """Shares of the parts. `study` has the study's two parts, `artist` three; `official` is the corpus's own."""
+
+    seed: Seed = 0
+    study_training: float = Field(default=0.7, gt=0.0, lt=1.0)
+    artist_validation: float = Field(default=0.15, gt=0.0, lt=0.5)
+    artist_test: float = Field(default=0.15, gt=0.0, lt=0.5)
+
+
+class TrainSettings(_Section):
+    """What holds for the training of every model."""
+
+    seed: Seed = 0
+    # Up to this size the training and validation tensors are read once and kept in memory.
+    cache_mb: int = Field(default=4_096, ge=0)
+
+
+class ModelSettings(_Section):
+    """How one model is trained."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 32
+    learning_rate: PositiveFloat = 1e-3
+
+
+class ModelsSettings(_Section):
+    """The study's three models with the study's numbers of epochs."""
+
+    dnn: ModelSettings = ModelSettings(epochs=100)
+    cnn1d: ModelSettings = ModelSettings(epochs=50)
+    cnn2d: ModelSettings = ModelSettings(epochs=50)
+
+
+class EvaluateSettings(_Section):
+    """The Spark job that scores a dataset."""
+
+    batch_size: PositiveInt = 32
+
+
+class SparkSettings(_Section):
+    """The session. Under `spark-submit` its own settings win over these."""
+
+    # YAML reads `spark.task.cpus: 1` as a number; Spark wants text.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    master: str = "local[*]"
+    driver_memory: str = Field(default="2g", pattern=r"^\d+[kmgt]$")
+    log_level: str = Field(default="WARN", pattern="^(ERROR|WARN|INFO|DEBUG)$")
+    conf: dict[str, Annotated[str, BeforeValidator(_spark_text)]] = {}
+
+
+class Settings(BaseSettings):
+    """All settings. Build them with `load_settings`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", nested_model_default_partial_update=True)
+
+    synthetic: SyntheticSettings = SyntheticSettings()
+    audio: AudioSettings = AudioSettings()
+    # Specs of the user's own, by name; checked by `genre_spark.features.spec`, which knows what is possible.
+    features: dict[str, dict[str, Any]] = {}
+    extract: ExtractSettings = ExtractSettings()
+    split: SplitSettings = SplitSettings()
+    train: TrainSettings = TrainSettings()
+    models: ModelsSettings = ModelsSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    spark: SparkSettings = SparkSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *others: Any, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read no environment variables: a stray `SPARK` or `SPLIT` must not change what is computed."""
+        return (init_settings,)
+
+
+def load_settings(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Settings:
+    """Read settings from YAML files and `section.key=value` overrides.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Later files win, key by key.
+    overrides : sequence of str
+        Each `section.key=value`, the value read as YAML (a Spark property's as it stands); they win over the files.
+
+    Raises
+    ------
+    SettingsError
+        If a file is missing or no YAML mapping, a key is unknown, or a value is wrong; the message names it.
+    """
+    for file in files:
+        _check_yaml(file)
+
+    class FromFiles(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # Sources are merged deeply, the first wins: a file each, the last file first.
+            return init_settings, *(YamlConfigSettingsSource(settings_cls, file) for file in reversed(files))
+
+    try:
+        loaded = FromFiles(**_nested(overrides))
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, files)) from None
+    return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
+
+
+def _check_yaml(file: Path) -> None:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: settings can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{file}: settings must be a mapping of sections, not {type(content).__name__}")
+    for key in content or {}:
+        if not isinstance(key, str):
+            raise SettingsError(f"{file}: unknown setting {key!r}; known are {', '.join(_known_keys(()))}")
+
+
+def _nested(overrides: Sequence[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise SettingsError(f"--set {override}: must read section.key=value")
+        value: Any
+        if keys[:2] == ["spark", "conf"] and len(keys) > 2:
+            # Spark's own keys have dots in them: all behind spark.conf is one key. Its value is text as it stands, YAML
+            # would turn 010 into 8.
+            keys, value = ["spark", "conf", ".".join(keys[2:])], text.strip()
+        else:
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError:
+                raise SettingsError(f"--set {override}: the value is not YAML") from None
+        branch = tree
+        for key in keys[:-1]:
+            branch = branch.setdefault(key, {})
+            if not isinstance(branch, dict):
+                raise SettingsError(f"--set {override}: {key} was set to a value before")
+        branch[keys[-1]] = value
+    return tree
+
+
+def _one_line(error: ValidationError, files: Sequence[Path]) -> str:
+    first = error.errors(include_url=False)[0]
+    *parents, key = [str(part) for part in first["loc"]]
+    where = ".".join([*parents, key])
+    source = f" (in {', '.join(str(file) for file in files)} or --set)" if files else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(parents)
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {'.'.join([*parents, close[0]])}?" if close else f"known are {', '.join(known)}"
+        return f"unknown setting {where}{source}; {hint}"
+    return f"setting {where}={first['input']!r}{source}: {first['msg']}"
+
+
+def _known_keys(parents: Sequence[str]) -> list[str]:
+    model: Any = Settings
+    for parent in parents:
+        model = model.model_fields[parent].annotation
+    return sorted(model.model_fields)

