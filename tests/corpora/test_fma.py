@@ -1,0 +1,226 @@
+"""The FMA loader, on the genuine metadata where it is at hand and on small files of the same layout."""
+
+import csv
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from genre_spark.corpora.fma import load_fma
+from genre_spark.corpora.tracks import TRACK_SCHEMA
+from genre_spark.errors import CorpusError
+
+GENUINE = Path(__file__).parents[3] / "shared" / "data" / "fma"
+
+# The genuine header in short: the same name stands under several groups, as it does there.
+COLUMNS = [
+    ("album", "title"),
+    ("artist", "bio"),
+    ("artist", "name"),
+    ("set", "split"),
+    ("set", "subset"),
+    ("track", "genre_top"),
+    ("track", "title"),
+]
+
+
+def row(track_id, subset="small", genre="Rock", artist="Band", album="Album", split="training", bio=""):
+    return [str(track_id), album, bio, artist, split, subset, genre, "Song"]
+
+
+def write_corpus(root, rows, clips=None, subset="small", columns=COLUMNS):
+    metadata = root / "fma_metadata" / "tracks.csv"
+    metadata.parent.mkdir(parents=True, exist_ok=True)
+    header = [["", *(group for group, _ in columns)], ["", *(name for _, name in columns)]]
+    with metadata.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([*header, ["track_id", *[""] * len(columns)], *rows])
+    for number in [int(row[0]) for row in rows] if clips is None else clips:
+        clip = root / f"fma_{subset}" / f"{number // 1000:03}" / f"{number:06}.mp3"
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        clip.write_bytes(b"")
+    return root
+
+
+def test_the_genuine_excerpt_gives_the_rows_that_pandas_reads(caplog):
+    if not GENUINE.is_dir():
+        pytest.skip("the genuine FMA excerpt is not at ../shared/data/fma")
+    table = load_fma(GENUINE)
+    genuine = pd.read_csv(GENUINE / "fma_metadata" / "tracks.csv", index_col=0, header=[0, 1])
+    assert {int(track_id) for track_id in table["track_id"].to_pylist()} == {
+        2, 5, 182, 255, 256, 368, 459, 574, 676, 690
+    }  # fmt: skip
+    for track in table.to_pylist():
+        expected = genuine.loc[int(track["track_id"])]
+        assert track["genre"] == expected["track", "genre_top"]
+        assert track["artist"] == expected["artist", "name"].strip()
+        assert track["album"] == expected["album", "title"].strip()
+        assert track["split"] == expected["set", "split"]
+        assert track["uri"].endswith(f"/fma_small/000/{int(track['track_id']):06}.mp3")
+    assert caplog.messages == [
+        f"48 of 58 tracks of subset small have no audio file under {GENUINE / 'fma_small'}: left out"
+    ]
+
+
+def test_every_row_of_the_genuine_excerpt_is_found_when_its_audio_is_there(tmp_path):
+    metadata = GENUINE / "fma_metadata" / "tracks.csv"
+    if not metadata.is_file():
+        pytest.skip("the genuine FMA excerpt is not at ../shared/data/fma")
+    genuine = pd.read_csv(metadata, index_col=0, header=[0, 1])
+    write_corpus(tmp_path, [], clips=genuine.index, subset="large")
+    (tmp_path / "fma_metadata" / "tracks.csv").unlink()
+    (tmp_path / "fma_metadata" / "tracks.csv").symlink_to(metadata)
+    table = load_fma(tmp_path, "large")
+    assert table.num_rows == len(genuine) == 682
+    genres = genuine["track", "genre_top"]
+    assert Counter(table["genre"].to_pylist()) == {**genres.value_counts(), None: genres.isna().sum()}
+    assert not any(artist != artist.strip() for artist in table["artist"].to_pylist())
+
+
+def test_a_track_becomes_a_row_with_a_plain_id_and_a_file_address(tmp_path):
+    root = write_corpus(tmp_path / "my music #1", [row(2, artist="AWOL\n", album="Ünder, way", bio='two\n"lines"')])
+    table = load_fma(root)
+    assert table.schema == TRACK_SCHEMA
+    assert table.to_pylist() == [
+        {
+            "track_id": "2",
+            "uri": f"file://{tmp_path}/my%20music%20%231/fma_small/000/000002.mp3",
+            "genre": "Rock",
+            "artist": "AWOL",
+            "album": "Ünder, way",
+            "split": "training",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("subset", "expected"),
+    [("small", {"1"}), ("medium", {"1", "2"}), ("large", {"1", "2", "133297"}), ("full", {"1", "2", "133297"})],
+)
+def test_subsets_nest(tmp_path, subset, expected):
+    rows = [row(1, "small"), row(2, "medium"), row(133_297, "large")]
+    assert set(load_fma(write_corpus(tmp_path, rows, subset=subset), subset)["track_id"].to_pylist()) == expected
+
+
+def test_what_is_empty_in_the_metadata_is_unknown(tmp_path):
+    (track,) = load_fma(write_corpus(tmp_path, [row(1, genre="", artist=" ", album="", split="")])).to_pylist()
+    assert [track[name] for name in ("genre", "artist", "album", "split")] == [None] * 4
+
+
+def test_a_track_without_audio_is_left_out_and_counted(tmp_path, caplog):
+    root = write_corpus(tmp_path, [row(1), row(2), row(3)], clips=[2])
+    assert load_fma(root)["track_id"].to_pylist() == ["2"]
+    assert caplog.messages == [f"2 of 3 tracks of subset small have no audio file under {root / 'fma_small'}: left out"]
+
+
+def test_a_complete_corpus_is_loaded_without_a_word(tmp_path, caplog):
+    load_fma(write_corpus(tmp_path, [row(1), row(2)]))
+    assert caplog.messages == []
+
+
+def test_files_that_are_no_clips_are_passed_over(tmp_path):
+    root = write_corpus(tmp_path, [row(1), row(2)], clips=[1])
+    for name in ("000/._000002.mp3", "000/000002.txt", "000/README", "checksums", "notes/000002.mp3"):
+        (root / "fma_small" / name).parent.mkdir(exist_ok=True)
+        (root / "fma_small" / name).write_bytes(b"")
+    (root / "fma_small" / "000" / "000002.mp3").mkdir()
+    assert load_fma(root)["track_id"].to_pylist() == ["1"]
+
+
+def test_a_linked_clip_is_addressed_where_it_lies(tmp_path):
+    root = write_corpus(tmp_path / "corpus", [row(1), row(2)], clips=[1])
+    elsewhere = tmp_path / "elsewhere.mp3"
+    elsewhere.write_bytes(b"")
+    (root / "fma_small" / "000" / "000002.mp3").symlink_to(elsewhere)
+    assert load_fma(root)["uri"].to_pylist()[1] == elsewhere.resolve().as_uri()
+
+
+def test_metadata_of_full_size_are_read_without_keeping_what_is_not_wanted(tmp_path):
+    count, biography = 106_574, "A quiet band, from\nsomewhere. " * 20
+    rows = [row(number, "small" if number % 13 == 0 else "large", bio=biography) for number in range(1, count + 1)]
+    root = write_corpus(tmp_path, rows, clips=[13, 26])
+    del rows
+    size = (root / "fma_metadata" / "tracks.csv").stat().st_size
+    tracemalloc.start()
+    table = load_fma(root)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert table["track_id"].to_pylist() == ["13", "26"]
+    assert size > 60e6
+    assert peak < size / 4
+
+
+def refusal(root, subset="small"):
+    with pytest.raises(CorpusError) as caught:
+        load_fma(root, subset)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_an_unknown_subset_is_refused(tmp_path):
+    assert refusal(tmp_path, "tiny") == "fma: unknown subset 'tiny'; known are small, medium, large, full"
+
+
+def test_a_missing_root_is_refused_with_what_belongs_there(tmp_path):
+    root = tmp_path / "no"
+    assert refusal(root) == f"{root}: no such folder; unpack fma_metadata.zip and fma_small.zip into it"
+
+
+def test_missing_metadata_is_refused_by_name(tmp_path):
+    message = refusal(tmp_path)
+    assert message == f"{tmp_path}/fma_metadata/tracks.csv: no such file; unpack fma_metadata.zip into {tmp_path}"
+
+
+def test_a_missing_audio_folder_is_refused_by_name(tmp_path):
+    write_corpus(tmp_path, [row(1)], clips=[])
+    assert refusal(tmp_path) == f"{tmp_path}/fma_small: no such folder; unpack fma_small.zip into {tmp_path}"
+
+
+def test_a_corpus_without_any_clip_is_refused(tmp_path):
+    write_corpus(tmp_path, [row(1), row(2)], clips=[999])
+    assert "none of the 2 tracks of subset small has audio here; unpack fma_small.zip" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["album/title", "artist/name", "set/split", "set/subset", "track/genre_top"])
+def test_a_missing_column_is_refused_by_name(tmp_path, column):
+    columns = [("x", "y") if column == "/".join(pair) else pair for pair in COLUMNS]
+    message = refusal(write_corpus(tmp_path, [row(1)], columns=columns))
+    assert f"tracks.csv: column {column} is missing" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "track_id,genre\n2,Rock\n", "a,b\nc,d\ne,f\ng,h\n", ",a\n,b\n", ",a\n,b\ntrack_id\n"],
+    ids=["empty", "one header row", "another third row", "too short", "ragged"],
+)
+def test_another_table_is_refused(tmp_path, text):
+    root = write_corpus(tmp_path, [row(1)])
+    (root / "fma_metadata" / "tracks.csv").write_text(text)
+    assert "tracks.csv: not FMA's tracks.csv: its third row must begin with track_id" in refusal(root)
+
+
+def test_metadata_that_were_cut_off_are_refused(tmp_path):
+    root = write_corpus(tmp_path, [row(1), row(2)])
+    file = root / "fma_metadata" / "tracks.csv"
+    file.write_bytes(file.read_bytes()[:-20])
+    assert "tracks.csv: damaged or not FMA's: " in refusal(root)
+
+
+def test_metadata_that_are_not_text_are_refused(tmp_path):
+    root = write_corpus(tmp_path, [row(1, artist="Käse")])
+    file = root / "fma_metadata" / "tracks.csv"
+    file.write_bytes(file.read_text(encoding="utf-8").encode("latin-1"))
+    assert "tracks.csv: " in refusal(root)
+    file.write_bytes(b"\xff\xfb\x90\x00" * 100)
+    assert "tracks.csv: can't be read: " in refusal(root)
+
+
+def test_an_id_that_is_no_number_is_refused_with_its_value(tmp_path):
+    root = write_corpus(tmp_path, [row(1), ["x7", *row(1)[1:]]], clips=[1])
+    assert "track_id 'x7' is not a number" in refusal(root)
+
+
+def test_metadata_with_no_track_of_the_subset_are_refused(tmp_path):
+    assert "lists no track of subset small" in refusal(write_corpus(tmp_path, [row(1, "large")]))

@@ -1,0 +1,214 @@
+"""A library of one's own: by its folders, and by a table."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from genre_spark.corpora.folder import load_folder
+from genre_spark.errors import CorpusError
+
+EMOTIFY = Path(__file__).parents[3] / "shared" / "data" / "emotify"
+
+
+@pytest.fixture
+def library(tmp_path):
+    root = tmp_path / "library"
+    root.mkdir()
+    return root
+
+
+def write_files(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def write_table(root, text, encoding="utf-8"):
+    table = root / "tracks.csv"
+    table.write_text(text, encoding=encoding, newline="")
+    return table
+
+
+def refusal(root, table=None):
+    with pytest.raises(CorpusError) as caught:
+        load_folder(root, table)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def genres_by_id(table):
+    return dict(zip(table["track_id"].to_pylist(), table["genre"].to_pylist(), strict=True))
+
+
+def test_the_first_folder_is_the_genre_however_deep_a_file_lies(library, caplog):
+    write_files(library, "rock/a.mp3", "rock/Album 1/b.FLAC", "folk & world/x/y/c.ogg")
+    assert genres_by_id(load_folder(library)) == {
+        "rock/a": "rock",
+        "rock/Album 1/b": "rock",
+        "folk & world/x/y/c": "folk & world",
+    }
+    assert caplog.messages == []
+
+
+def test_addresses_are_percent_encoded_and_lead_back_to_the_file(library):
+    write_files(library, "röck/50% #1?.mp3")
+    (uri,) = load_folder(library)["uri"].to_pylist()
+    assert uri.isascii()
+    assert Path(unquote(urlsplit(uri).path)) == (library / "röck" / "50% #1?.mp3").resolve()
+
+
+@pytest.mark.parametrize("extension", ["mp3", "wav", "flac", "ogg", "oga", "opus", "au", "aif", "aiff", "m4a", "wma"])
+def test_audio_is_known_by_its_extension(library, extension):
+    write_files(library, f"rock/a.{extension}")
+    assert load_folder(library)["track_id"].to_pylist() == ["rock/a"]
+
+
+def test_other_files_are_counted_and_hidden_ones_are_not(library, caplog):
+    write_files(library, "rock/a.mp3", "rock/cover.jpg", "top.mp3", "rock/._a.mp3", ".git/a.mp3", ".DS_Store")
+    assert load_folder(library)["track_id"].to_pylist() == ["rock/a"]
+    assert caplog.messages == [f"2 files under {library} are not audio in a genre's folder: ignored"]
+
+
+def test_files_that_differ_in_the_extension_alone_keep_it_in_their_ids(library):
+    write_files(library, "rock/a.mp3", "rock/a.flac", "rock/b.mp3", "pop/a.mp3")
+    assert set(genres_by_id(load_folder(library))) == {"rock/a.mp3", "rock/a.flac", "rock/b", "pop/a"}
+
+
+def test_ids_stay_unique_when_a_name_looks_like_another_s_with_its_extension(library):
+    write_files(library, "rock/a.mp3", "rock/a.flac", "rock/a.mp3.flac")
+    assert set(genres_by_id(load_folder(library))) == {"rock/a.mp3", "rock/a.flac", "rock/a.mp3.flac"}
+
+
+def test_linked_folders_are_followed_but_not_in_a_circle(library, tmp_path):
+    write_files(tmp_path / "elsewhere", "b.mp3")
+    write_files(library, "rock/a.mp3")
+    (library / "jazz").symlink_to(tmp_path / "elsewhere")
+    (library / "rock" / "up").symlink_to(library)
+    table = load_folder(library)
+    assert genres_by_id(table) == {"rock/a": "rock", "jazz/b": "jazz"}
+    assert table["uri"].to_pylist()[0] == (tmp_path / "elsewhere" / "b.mp3").resolve().as_uri()
+
+
+def test_a_name_that_is_not_utf8_gets_a_readable_id_and_its_very_bytes_as_address(library):
+    (library / "rock").mkdir()
+    try:
+        Path(os.fsdecode(os.fsencode(library) + b"/rock/caf\xe9.mp3")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system holds UTF-8 names only")
+    (track,) = load_folder(library).to_pylist()
+    assert track["track_id"] == r"rock/caf\xe9"
+    assert track["uri"].endswith("/rock/caf%E9.mp3")
+
+
+def test_a_missing_folder_is_refused_by_name(tmp_path):
+    assert refusal(tmp_path / "no") == f"{tmp_path}/no: no such folder; give the folder that holds your music"
+
+
+@pytest.mark.parametrize("names", [(), ("a.mp3", "b.mp3"), ("rock/cover.jpg",)])
+def test_a_folder_without_genre_folders_that_hold_audio_is_refused(library, names):
+    write_files(library, *names)
+    assert refusal(library).startswith(f"{library}: no audio below a genre's folder")
+
+
+def test_a_table_gives_what_it_says_and_blanks_are_unknown(library):
+    table = write_table(
+        library,
+        "track_id,title,path,genre,artist,album,split\n"
+        '7, Song , a/b c.mp3 , Rock ,"Band, The",LP,training\n'
+        "8,,x.wav,,,,\n"
+        "\n",
+    )
+    assert load_folder(library, table).to_pylist() == [
+        {
+            "track_id": "7",
+            "uri": (library.resolve() / "a" / "b c.mp3").as_uri(),
+            "genre": "Rock",
+            "artist": "Band, The",
+            "album": "LP",
+            "split": "training",
+        },
+        {"track_id": "8", "uri": (library.resolve() / "x.wav").as_uri()}
+        | dict.fromkeys(["genre", "artist", "album", "split"]),
+    ]
+
+
+def test_three_columns_are_enough_and_a_byte_order_mark_does_no_harm(library):
+    table = write_table(library, "track_id,path,genre\r\na,a.mp3,Rock\r\n", "utf-8-sig")
+    assert genres_by_id(load_folder(library, table)) == {"a": "Rock"}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a.mp3", "{root}/a.mp3"),
+        ("./x/../a.mp3", "{root}/a.mp3"),
+        ("..a/b.mp3", "{root}/..a/b.mp3"),
+        ("/music/a b.mp3", "/music/a%20b.mp3"),
+        ("file:///music/a%20b.mp3", "/music/a%20b.mp3"),
+        ("FILE://localhost/music/a%23.mp3", "/music/a%23.mp3"),
+        ("/music/100%.mp3", "/music/100%25.mp3"),
+    ],
+)
+def test_a_path_may_be_relative_absolute_or_an_address(library, path, expected):
+    table = write_table(library, f"track_id,path,genre\na,{path},Rock\n")
+    assert load_folder(library, table)["uri"].to_pylist() == ["file://" + expected.format(root=library.resolve())]
+
+
+@pytest.mark.parametrize("path", ["../a.mp3", "x/../../a.mp3", ".."])
+def test_a_relative_path_that_leaves_the_root_is_refused(library, path):
+    table = write_table(library, f"track_id,path,genre\na,{path},Rock\n")
+    assert refusal(library, table).startswith(f"{table}, line 2: path {path!r} leaves {library.resolve()}")
+
+
+@pytest.mark.parametrize("path", ["https://example.org/a.mp3", "s3://bucket/a.mp3", "file://server/a.mp3", "file://"])
+def test_an_address_on_another_machine_is_refused(library, path):
+    table = write_table(library, f"track_id,path,genre\na,{path},Rock\n")
+    assert refusal(library, table).startswith(f"{table}, line 2: path {path!r} must be a file on this machine")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "{table}: column 'track_id' is missing (found nothing)"),
+        ("track_id,genre\na,Rock\n", "{table}: column 'path' is missing (found track_id, genre)"),
+        ("track_id;path;genre\na;b;c\n", "{table}: column 'track_id' is missing (found track_id;path;genre)"),
+        ("track_id,path,genre,genre\na,b,c,d\n", "{table}: column 'genre' stands twice"),
+        ("track_id,path,genre\n", "{table}: has no rows below its header"),
+        ("track_id,path,genre\na,b\n", "{table}, line 2: 2 values for 3 columns"),
+        ("track_id,path,genre\na,b,c,d\n", "{table}, line 2: 4 values for 3 columns"),
+        ("track_id,path,genre\n ,a.mp3,Rock\n", "{table}, line 2: track_id is empty"),
+        ("track_id,path,genre\na,,Rock\n", "{table}, line 2: path is empty"),
+        ("track_id,path,genre\na,1,x\nb,2,x\na,3,x\n", "{table}, line 4: track_id 'a' stands in line 2 too"),
+        ("track_id,path,genre,split\na,1,x,train\n", "{table}, line 2: split 'train' must be one of training"),
+        ('track_id,path,genre\na,"b"c,x\n', "{table}, line 2: not CSV"),
+        ("track_id,path,genre\na,b\0.mp3,x\n", "{table}, line 2: path 'b\\x00.mp3' can't be followed"),
+    ],
+)
+def test_an_impossible_table_is_refused_with_the_line_and_the_value(library, text, message):
+    table = write_table(library, text)
+    assert refusal(library, table).startswith(message.format(table=table))
+
+
+def test_a_table_in_another_encoding_is_refused(library):
+    table = write_table(library, "track_id,path,genre\na,a.mp3,Fränkisch\n", "latin-1")
+    assert refusal(library, table) == f"{table}: not UTF-8 text; save it as a CSV file in UTF-8"
+
+
+def test_a_missing_table_is_refused_by_name(library):
+    assert refusal(library, library / "no.csv").startswith(f"{library}/no.csv: no such file")
+    assert refusal(library, library) == f"{library}: can't be read: Is a directory"
+
+
+def test_real_music_is_listed_alike_by_its_table_and_by_its_folders():
+    if not EMOTIFY.is_dir():
+        pytest.skip("the Emotify clips are not at ../shared/data/emotify")
+    by_table = load_folder(EMOTIFY, EMOTIFY / "tracks.csv")
+    by_folder = load_folder(EMOTIFY)
+    counts = {"classical": 60, "electronic": 58, "pop": 60, "rock": 60}
+    assert Counter(by_table["genre"].to_pylist()) == Counter(by_folder["genre"].to_pylist()) == counts
+    assert set(by_table["uri"].to_pylist()) == set(by_folder["uri"].to_pylist())
+    assert by_table["artist"].null_count == 0
