@@ -1,0 +1,281 @@
+"""The Spark job: track table x specs -> a dataset.
+
+Python workers write the Parquet files themselves and Spark carries only a manifest, one row per file: half-megabyte
+tensors that pass through the JVM cost several times as much as the features. All files are written into a folder of the
+job's own beside the dataset and take their final names in one rename at the end: what a killed job or a task that ran
+twice leaves behind is never read.
+"""
+
+import logging
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genre_spark.corpora.tracks import TRACK_SCHEMA, tracks_digest
+from genre_spark.dataset.store import (
+    ERROR_SCHEMA,
+    ERRORS,
+    FEATURES,
+    FORMAT_VERSION,
+    MANIFEST,
+    Dataset,
+    Manifest,
+    feature_schema,
+    open_dataset,
+    tensor_column,
+)  # fmt: skip
+from genre_spark.errors import AudioError, DatasetError, ExtractionFailed
+from genre_spark.features.spec import FeatureSpec
+from genre_spark.provenance import now, versions_of
+from genre_spark.settings import Settings
+from genre_spark.spark import watch
+
+if TYPE_CHECKING:
+    from pyspark import Accumulator
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger(__name__)
+
+# What decides the numbers, and so stands in the manifest.
+LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "soxr", "pyspark", "pyarrow")
+
+WRITTEN_SCHEMA = pa.schema([("partition", pa.int64()), ("table", pa.string()), ("file", pa.string())])
+
+
+def extract(
+    spark: "SparkSession",
+    tracks: pa.Table,
+    specs: Sequence[FeatureSpec],
+    out: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    on_tracks: Callable[[int], None] | None = None,
+) -> Dataset:
+    """Extract features of every track into a dataset: one row or one error row per track.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        Where the work is done.
+    tracks : pa.Table
+        A track table.
+    specs : sequence of FeatureSpec
+        One tensor column each.
+    out : Path
+        Folder of the dataset. One that holds the same tracks and specs already is left as it is.
+    settings : Settings
+        `extract` and `audio` are used.
+    overwrite : bool
+        Replace a dataset of other tracks or specs.
+    on_tracks : callable, optional
+        Called from a thread with the number of tracks done so far.
+
+    Returns
+    -------
+    Dataset
+        Opened anew from the disk.
+
+    Raises
+    ------
+    DatasetError
+        If `out` holds something else.
+    ExtractionFailed
+        If no track, or a smaller share than the settings ask for, could be read. The dataset stands by then.
+    """
+    out = out.resolve()
+    if _is_there(out, tracks, specs, settings, overwrite=overwrite):
+        logger.info("%s holds these tracks and features already", out)
+    else:
+        started = time.monotonic()
+        staging = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            for table in (FEATURES, ERRORS):
+                (staging / table).mkdir(parents=True)
+            written = _run_job(spark, tracks, specs, staging, settings, on_tracks)
+            _give_final_names(staging, written)
+            _write_manifest(staging, tracks, specs, settings, time.monotonic() - started)
+            if out.exists():
+                shutil.rmtree(out)
+            staging.rename(out)
+        except OSError as error:
+            raise DatasetError(f"{error.filename or out}: the dataset can't be written: {error.strerror}") from None
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    dataset = open_dataset(out)
+    _check_errors(dataset, settings)
+    return dataset
+
+
+def _is_there(
+    out: Path, tracks: pa.Table, specs: Sequence[FeatureSpec], settings: Settings, *, overwrite: bool
+) -> bool:
+    """Tell whether `out` is the wanted dataset already; refuse to replace anything that isn't to be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / MANIFEST).is_file():
+        raise DatasetError(f"{out}: exists and is no dataset; name another folder for --out")
+    if overwrite:
+        return False
+    manifest = open_dataset(out).manifest
+    wanted = {spec.name: spec.digest for spec in specs}
+    same = (manifest.digests, manifest.tracks_digest, manifest.audio) == (
+        wanted, tracks_digest(tracks), settings.audio.model_dump()
+    )  # fmt: skip
+    if not same:
+        raise DatasetError(f"{out}: holds a dataset of other tracks, features or settings; replace it with --overwrite")
+    return True
+
+
+def _run_job(
+    spark: "SparkSession",
+    tracks: pa.Table,
+    specs: Sequence[FeatureSpec],
+    staging: Path,
+    settings: Settings,
+    on_tracks: Callable[[int], None] | None,
+) -> list[dict[str, Any]]:
+    """Run the tasks, each of which writes its own files; return the rows of the manifest."""
+    from pyspark.sql import functions as F  # noqa: N812 (everyone's name for it)
+
+    done = spark.sparkContext.accumulator(0)
+    write_part = _part_writer(specs, staging, settings, done)
+    tasks = -(-tracks.num_rows // settings.extract.tracks_per_file)
+    with watch(lambda: done.value, on_tracks):
+        # Ranges of a hash: parts of equal size in an order that doesn't depend on the cores, with long and short
+        # clips mixed.
+        return [
+            row.asDict()
+            for row in spark.createDataFrame(tracks)
+            .repartitionByRange(tasks, F.xxhash64("track_id"), "track_id")
+            .sortWithinPartitions(F.xxhash64("track_id"), "track_id")
+            .mapInArrow(write_part, "partition long, table string, file string")
+            .collect()
+        ]
+
+
+def _part_writer(
+    specs: Sequence[FeatureSpec], staging: Path, settings: Settings, done: "Accumulator[int]"
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Make the function of one task: tracks in, files written, one manifest row per file out."""
+    rows_per_group = settings.extract.tracks_per_row_group
+    max_duration_s = settings.audio.max_duration_s
+
+    def write_part(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark import TaskContext
+
+        # Imported before the first track: a library that isn't installed is no fault of the track.
+        from genre_spark.features.compute import extract_file
+
+        context = TaskContext.get()
+        partition = context.partitionId() if context else 0
+        # A task that runs twice (a retry, a speculative copy) writes files of its own.
+        name = f"{partition}-{uuid.uuid4().hex}.parquet"
+        schema = feature_schema(specs)
+        rows: list[dict[str, Any]] = []
+        arrays: list[dict[str, Any]] = []
+        errors: list[dict[str, str]] = []
+        writer: pq.ParquetWriter | None = None
+
+        def flush() -> None:
+            nonlocal writer
+            if not rows:
+                return
+            # Float tensors hardly compress and a dictionary of them only costs.
+            writer = writer or pq.ParquetWriter(
+                staging / FEATURES / name, schema, compression="snappy", use_dictionary=TRACK_SCHEMA.names
+            )
+            columns = pa.Table.from_pylist(rows, schema=TRACK_SCHEMA).columns
+            tensors = [tensor_column([row[spec.name] for row in arrays], spec) for spec in specs]
+            writer.write_table(pa.Table.from_arrays([*columns, *tensors], schema=schema))
+            rows.clear()
+            arrays.clear()
+
+        for batch in batches:
+            for track in batch.to_pylist():
+                try:
+                    features = extract_file(track["uri"], specs, max_duration_s=max_duration_s)
+                except AudioError as error:
+                    errors.append(_error_row(track, type(error).__name__, str(error)))
+                except Exception as error:
+                    # Whatever a library makes of a rotten file costs one track, never the job.
+                    errors.append(_error_row(track, AudioError.__name__, f"{type(error).__name__}: {error}"))
+                else:
+                    rows.append(track)
+                    arrays.append(features)
+                    if len(rows) == rows_per_group:
+                        flush()
+                done.add(1)
+        flush()
+        written = []
+        if writer is not None:
+            writer.close()
+            written.append({"partition": partition, "table": FEATURES, "file": name})
+        if errors:
+            pq.write_table(pa.Table.from_pylist(errors, schema=ERROR_SCHEMA), staging / ERRORS / name)
+            written.append({"partition": partition, "table": ERRORS, "file": name})
+        yield pa.RecordBatch.from_pylist(written, schema=WRITTEN_SCHEMA)
+
+    return write_part
+
+
+def _error_row(track: dict[str, Any], error: str, detail: str) -> dict[str, str]:
+    return {"track_id": track["track_id"], "uri": track["uri"], "error": error, "detail": detail}
+
+
+def _give_final_names(staging: Path, written: list[dict[str, Any]]) -> None:
+    """Rename the files that the job reported; remove those of tasks that died or ran twice."""
+    for table in (FEATURES, ERRORS):
+        reported = sorted((row for row in written if row["table"] == table), key=lambda row: row["partition"])
+        for number, row in enumerate(reported):
+            (staging / table / row["file"]).rename(staging / table / f"part-{number:05d}.parquet")
+        for file in (staging / table).iterdir():
+            if not file.name.startswith("part-"):
+                file.unlink()
+
+
+def _write_manifest(
+    staging: Path, tracks: pa.Table, specs: Sequence[FeatureSpec], settings: Settings, wall_s: float
+) -> None:
+    """Write `extraction.json` from what is on the disk, and check that every track is there once."""
+    features = sum(pq.read_metadata(file).num_rows for file in (staging / FEATURES).iterdir())
+    kinds: Counter[str] = Counter()
+    for file in (staging / ERRORS).iterdir():
+        kinds.update(pq.read_table(file, columns=["error"])["error"].to_pylist())
+    if features + kinds.total() != tracks.num_rows:
+        raise DatasetError(
+            f"{staging}: {tracks.num_rows} tracks gave {features} rows and {kinds.total()} errors: "
+            "the folder is not the same for all workers, or a disk lost files"
+        )
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        specs=list(specs),
+        digests={spec.name: spec.digest for spec in specs},
+        tracks_digest=tracks_digest(tracks),
+        counts={"tracks": tracks.num_rows, "features": features, "errors": kinds.total()},
+        errors=dict(kinds.most_common()),
+        versions=versions_of(LIBRARIES),
+        audio=settings.audio.model_dump(),
+        created=now(),
+        wall_s=round(wall_s, 3),
+    )
+    (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _check_errors(dataset: Dataset, settings: Settings) -> None:
+    counts = dataset.manifest.counts
+    share = counts["errors"] / counts["tracks"]
+    if counts["features"] and share <= settings.extract.max_error_fraction:
+        return
+    first = dataset.errors().slice(0, 1).to_pylist()[0]
+    raise ExtractionFailed(
+        f"{dataset.path}: {counts['errors']} of {counts['tracks']} tracks failed (the first: {first['detail']}), "
+        f"more than extract.max_error_fraction={settings.extract.max_error_fraction:g} allows; see its {ERRORS}/ table"
+    )

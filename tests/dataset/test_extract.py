@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from genre_spark.corpora.tracks import read_tracks, track_table
+from genre_spark.dataset.extract import extract
+from genre_spark.dataset.store import MANIFEST, Dataset, tensors_of
+from genre_spark.errors import DatasetError, ExtractionFailed
+from genre_spark.features import extract_file, resolve_specs
+from genre_spark.settings import Settings, load_settings
+
+SPECS = resolve_specs(["mfcc_mean"])
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(file): (file.stat().st_mtime_ns, file.stat().st_ino) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_every_track_is_one_row_or_one_error_row(dataset: Dataset, corpus: Path) -> None:
+    rows = dataset.tracks()["track_id"].to_pylist()
+    errors = dataset.errors()["track_id"].to_pylist()
+    assert sorted(rows + errors) == sorted(read_tracks(corpus)["track_id"].to_pylist())
+    assert dataset.manifest.counts == {"tracks": 24, "features": 23, "errors": 1}
+
+
+def test_rows_keep_the_tracks_columns(dataset: Dataset, corpus: Path) -> None:
+    wanted = {row["track_id"]: row for row in read_tracks(corpus).to_pylist()}
+    for row in dataset.tracks().to_pylist():
+        assert row == wanted[row["track_id"]]
+
+
+def test_the_job_gives_bit_for_bit_what_a_direct_call_gives(dataset: Dataset) -> None:
+    table = pa.concat_tables(pq.read_table(file) for file in dataset.files())
+    for row in (0, 11, 22):
+        expected = extract_file(table["uri"][row].as_py())
+        for name, array in expected.items():
+            np.testing.assert_array_equal(tensors_of(table[name].slice(row, 1), dataset.spec(name))[0], array)
+
+
+def test_an_unreadable_file_is_an_error_row_with_class_and_reason(dataset: Dataset) -> None:
+    (error,) = dataset.errors().to_pylist()
+    assert error["error"] == "AudioUndecodable"
+    assert Path(error["uri"]).name in error["detail"]
+    assert dataset.manifest.errors == {"AudioUndecodable": 1}
+
+
+def test_files_hold_row_groups_of_the_wanted_size(dataset: Dataset) -> None:
+    assert len(dataset.files()) == 3
+    for file in dataset.files():
+        groups = pq.read_metadata(file)
+        assert all(groups.row_group(group).num_rows <= 4 for group in range(groups.num_row_groups))
+
+
+def test_the_manifest_says_what_made_it(dataset: Dataset) -> None:
+    content = json.loads((dataset.path / MANIFEST).read_text())
+    assert content["digests"] == {spec.name: spec.digest for spec in dataset.manifest.specs}
+    assert {"librosa", "pyspark", "soundfile", "python"} <= set(content["versions"])
+
+
+def test_nothing_is_left_beside_the_dataset(dataset: Dataset) -> None:
+    assert [path.name for path in dataset.path.parent.iterdir()] == [dataset.path.name]
+
+
+def test_a_second_run_changes_nothing(spark: object, dataset: Dataset, corpus: Path, settings: Settings) -> None:
+    before = snapshot(dataset.path)
+    extract(spark, read_tracks(corpus), dataset.manifest.specs, dataset.path, settings)
+    assert snapshot(dataset.path) == before
+
+
+def test_other_features_need_overwrite(spark: object, dataset: Dataset, corpus: Path, settings: Settings) -> None:
+    before = snapshot(dataset.path)
+    with pytest.raises(DatasetError, match="other tracks, features or settings; replace it with --overwrite"):
+        extract(spark, read_tracks(corpus), SPECS, dataset.path, settings)
+    assert snapshot(dataset.path) == before
+
+
+def test_a_folder_that_is_no_dataset_is_never_replaced(
+    spark: object, corpus: Path, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="exists and is no dataset"):
+        extract(spark, read_tracks(corpus), SPECS, tmp_path, settings, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_overwrite_replaces_a_dataset(spark: object, corpus: Path, settings: Settings, tmp_path: Path) -> None:
+    tracks = read_tracks(corpus).slice(0, 3)
+    first = extract(spark, tracks, SPECS, tmp_path / "d", settings)
+    second = extract(spark, tracks.slice(0, 2), SPECS, tmp_path / "d", settings, overwrite=True)
+    assert (first.manifest.counts["tracks"], second.manifest.counts["tracks"]) == (3, 2)
+    assert second.tracks()["track_id"].to_pylist() == tracks["track_id"].to_pylist()[:2]
+
+
+def test_too_many_errors_fail_the_job_after_it_has_written_what_it_computed(
+    spark: object, corpus: Path, tmp_path: Path, settings: Settings
+) -> None:
+    good = read_tracks(corpus).slice(0, 1).to_pylist()
+    bad = [{"track_id": f"x{i}", "uri": f"file:///nowhere/{i}.mp3"} for i in range(2)]
+    tracks = track_table([*good, *bad], "test")
+    with pytest.raises(ExtractionFailed, match=r"2 of 3 tracks failed .* extract\.max_error_fraction=0\.5"):
+        extract(spark, tracks, SPECS, tmp_path / "d", settings)
+    lenient = settings.model_copy(update={"extract": load_settings([], ["extract.max_error_fraction=0.7"]).extract})
+    assert extract(spark, tracks, SPECS, tmp_path / "d", lenient).manifest.counts["features"] == 1
+
+
+def test_no_readable_track_at_all_fails_whatever_is_allowed(spark: object, tmp_path: Path, settings: Settings) -> None:
+    tracks = track_table([{"track_id": "x", "uri": "file:///nowhere.mp3"}], "test")
+    lenient = settings.model_copy(update={"extract": load_settings([], ["extract.max_error_fraction=1"]).extract})
+    with pytest.raises(ExtractionFailed, match="No such file or directory"):
+        extract(spark, tracks, SPECS, tmp_path / "d", lenient)
+
+
+def test_the_order_of_the_track_table_changes_no_byte(
+    spark: object, corpus: Path, settings: Settings, tmp_path: Path
+) -> None:
+    tracks = read_tracks(corpus).slice(6, 12)
+    one = extract(spark, tracks, SPECS, tmp_path / "one", settings)
+    two = extract(spark, tracks.take(list(range(11, -1, -1))), SPECS, tmp_path / "two", settings)
+    assert [file.read_bytes() for file in one.files()] == [file.read_bytes() for file in two.files()]
+
+
+def test_an_unwritable_place_is_named(spark: object, corpus: Path, settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="can't be written"):
+        extract(spark, read_tracks(corpus), SPECS, tmp_path / "file" / "d", settings)
