@@ -1,0 +1,1 @@
+"""Arrays to probabilities: architectures, training, the bundle on disk and prediction."""

@@ -1,0 +1,140 @@
+"""The study's three models, to the parameter; pure Keras 3.
+
+Each begins with a Normalization layer that carries the scaler, so that a model takes features as they come out of the
+extraction. Trainable parameters for eight genres: 88,584 (`dnn`), 255,656 (`cnn1d`) and 2,796,648 (`cnn2d`).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from genre_spark.dataset.scaler import Scaler
+from genre_spark.errors import ModelError
+from genre_spark.models.backend import keras
+
+layers = keras.layers
+
+# The study names an L2 regulariser and no strength: this is Keras' default.
+L2_STRENGTH = 0.01
+DROPOUT = 0.15
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One way from a feature to genres.
+
+    Attributes
+    ----------
+    name : str
+        What `--model` takes.
+    feature : str
+        Column of the dataset that it reads.
+    rank : int
+        Number of axes of that feature's tensor.
+    hidden : callable
+        From the standardised input `[shape=(batch, *feature shape)]` to the last hidden layer `[shape=(batch, units)]`.
+    """
+
+    name: str
+    feature: str
+    rank: int
+    hidden: Callable[[keras.KerasTensor], keras.KerasTensor]
+
+
+def _dnn(x: keras.KerasTensor) -> keras.KerasTensor:
+    for _ in range(2):
+        x = layers.Dense(256, activation="relu")(x)
+        x = layers.Dropout(0.5)(x)
+    return x
+
+
+def _cnn1d(x: keras.KerasTensor) -> keras.KerasTensor:
+    # The convolution runs along the coefficients; the frames are its channels.
+    for filters in (32, 64):
+        x = layers.Conv1D(filters, 3, activation="relu", kernel_regularizer=keras.regularizers.L2(L2_STRENGTH))(x)
+        x = layers.MaxPooling1D(2)(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.Dropout(DROPOUT)(x)
+    return layers.Flatten()(x)
+
+
+def _cnn2d(x: keras.KerasTensor) -> keras.KerasTensor:
+    x = layers.Reshape((*x.shape[1:], 1))(x)
+    for filters in (32, 64, 64, 32):
+        x = layers.Conv2D(filters, 3, activation="relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.Dropout(DROPOUT)(x)
+    return layers.Dense(256, activation="relu")(layers.Flatten()(x))
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("dnn", "mfcc_mean", 1, _dnn),
+        Architecture("cnn1d", "mfcc", 2, _cnn1d),
+        Architecture("cnn2d", "melgram", 2, _cnn2d),
+    )
+}
+
+
+def find_architecture(name: str) -> Architecture:
+    """Look an architecture up by name.
+
+    Raises
+    ------
+    ModelError
+        If there is none; the message names those that there are.
+    """
+    if name not in ARCHITECTURES:
+        raise ModelError(f"unknown model {name!r}; known are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+def build_model(name: str, shape: tuple[int, ...], n_genres: int, scaler: Scaler) -> keras.Model:
+    """Build an untrained model.
+
+    Parameters
+    ----------
+    name : str
+        Name of an architecture.
+    shape : tuple of int
+        Shape of the feature's tensor.
+    n_genres : int
+        Number of outputs.
+    scaler : Scaler
+        Mean and variance `[shape=(shape[0],)]` of the training part.
+
+    Returns
+    -------
+    keras.Model
+        From `[shape=(batch, *shape)]` to probabilities `[shape=(batch, n_genres)]`.
+
+    Raises
+    ------
+    ModelError
+        If the architecture is unknown, or the tensor is too small or of another rank.
+    """
+    architecture = find_architecture(name)
+    if len(shape) != architecture.rank:
+        raise ModelError(f"model {name}: needs a feature with {architecture.rank} axes, not one of shape {shape}")
+    inputs = keras.Input(shape, name=architecture.feature)
+    # Axis 1 of the batch is the coefficient or the band: one mean and variance each, over time where there is time.
+    standardised = layers.Normalization(axis=1, mean=scaler.mean, variance=scaler.variance)(inputs)
+    try:
+        hidden = architecture.hidden(standardised)
+    except ValueError:
+        raise ModelError(f"model {name}: a feature of shape {shape} is too small for its convolutions") from None
+    return keras.Model(inputs, layers.Dense(n_genres, activation="softmax", name="genre")(hidden), name=name)
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Count the weights that training changes: BatchNorm's moving statistics and the scaler are left out."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def probabilities(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    """Probability of every genre `[shape=(batch, n_genres), dtype=float32]` for tensors `[shape=(batch, *shape)]`."""
+    return np.asarray(model.predict_on_batch(x), dtype=np.float32)

@@ -1,0 +1,72 @@
+"""Audio files to genres, with the features that the model was trained on, bit for bit."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from genre_spark.errors import AudioError
+from genre_spark.features.compute import extract_file
+from genre_spark.models.architectures import probabilities
+from genre_spark.models.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Genre of one audio file: the most probable one, and the probability of each."""
+
+    path: str
+    genre: str
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no prediction for a file: the error's class name and its message."""
+
+    path: str
+    error: str
+    detail: str
+
+
+def predict_files(
+    bundle: Bundle, paths: Sequence[str | Path], *, max_duration_s: float = 1_800.0, batch_size: int = 32
+) -> Iterator[Prediction | Failure]:
+    """Predict the genre of audio files.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        From `load_bundle`.
+    paths : sequence of str or Path
+        Audio files.
+    max_duration_s : float
+        Longest clip that is decoded, in seconds.
+    batch_size : int
+        Files that go through the model at a time.
+
+    Yields
+    ------
+    Prediction or Failure
+        One per path, in their order.
+    """
+    spec = bundle.description.spec
+    remaining = iter(paths)
+    while batch := list(islice(remaining, batch_size)):
+        arrays: list[np.ndarray] = []
+        failures: dict[int, Failure] = {}
+        for position, path in enumerate(batch):
+            try:
+                arrays.append(extract_file(path, [spec], max_duration_s=max_duration_s)[spec.name])
+            except AudioError as error:
+                failures[position] = Failure(str(path), type(error).__name__, str(error))
+        rows = iter(probabilities(bundle.model, np.stack(arrays)) if arrays else ())
+        for position, path in enumerate(batch):
+            yield failures[position] if position in failures else _prediction(str(path), next(rows), bundle)
+
+
+def _prediction(path: str, row: np.ndarray, bundle: Bundle) -> Prediction:
+    labels = bundle.description.labels
+    return Prediction(path, labels[int(row.argmax())], dict(zip(labels, map(float, row), strict=True)))

@@ -1,0 +1,164 @@
+"""A run folder: what one training leaves behind, and how it says how it was made.
+
+RUN/
+  run.json        how the run was made; written last, so a folder without it is an unfinished run
+  split.parquet   track_id, genre, part
+  history.csv     epoch, loss, accuracy, val_loss, val_accuracy, seconds; one row per epoch
+  bundle/         the trained model
+  evaluation/     what the evaluation found
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from genre_spark.errors import RunError
+
+FORMAT_VERSION = 1
+RUN_RECORD = "run.json"
+HISTORY = "history.csv"
+SPLIT = "split.parquet"
+BUNDLE = "bundle"
+EVALUATION = "evaluation"
+
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+
+
+class RunRecord(BaseModel):
+    """`run.json`: how a run was made.
+
+    Parameters
+    ----------
+    model, feature, split : str
+        Names of the architecture, of the feature that it reads, and of the split.
+    dataset : str
+        Path of the dataset, as it was given.
+    settings : dict
+        All settings, as `Settings.model_dump(mode="json")` gives them.
+    spec_digest, split_digest : str
+        What decided the feature's numbers, and which track stands in which part.
+    tracks : dict of str to int
+        Number of tracks in each part.
+    labels : list of str
+        Genres in the order of the model's outputs.
+    training_s : float
+        Wall time of the training, in seconds.
+    created : str
+        ISO 8601.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    model: str
+    feature: str
+    split: str
+    dataset: str
+    settings: dict[str, Any]
+    spec_digest: str
+    split_digest: str
+    tracks: dict[str, int]
+    labels: list[str]
+    trainable_parameters: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    training_s: float
+    versions: dict[str, str]
+    created: str
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that appears under its name only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_run_record(run: Path, record: RunRecord) -> None:
+    """Write `run.json`. Do it last: it is what makes a folder a finished run."""
+    write_atomically(run / RUN_RECORD, record.model_dump_json(indent=2) + "\n")
+
+
+def read_run_record(run: Path) -> RunRecord:
+    """Read the record of a finished run.
+
+    Raises
+    ------
+    RunError
+        If there is no run, it is unfinished or of another format version, or the record is damaged.
+    """
+    file = run / RUN_RECORD
+    again = f"train again with `genre-spark train ... --run {run}`"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        state = f"unfinished run ({RUN_RECORD} is missing)" if run.is_dir() else "no such run folder"
+        raise RunError(f"{run}: {state}; make one with `genre-spark train ... --run {run}`") from None
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{file}: can't be read: {error}; train again with `genre-spark train ... --run {run}`"
+        ) from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise RunError(f"{file}: format_version={version!r}, this program reads {FORMAT_VERSION}; {again}")
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RunError(f"{file}: {where}: {first['msg']}; {again}") from None
+
+
+def write_history(run: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write `history.csv`, one row per epoch.
+
+    Parameters
+    ----------
+    run : Path
+    rows : sequence of mapping
+        Each with all of `HISTORY_COLUMNS`; other keys are left out.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HISTORY_COLUMNS)
+    for row in rows:
+        writer.writerow([int(row["epoch"]), *(float(row[name]) for name in HISTORY_COLUMNS[1:])])
+    write_atomically(run / HISTORY, text.getvalue())
+
+
+def read_history(run: Path) -> dict[str, list[float]]:
+    """Read `history.csv` column by column, one value per epoch.
+
+    Raises
+    ------
+    RunError
+        If the file is missing or has no epoch, lacks a column, or a value is no number.
+    """
+    file = run / HISTORY
+    again = f"train again with `genre-spark train ... --run {run}`"
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            rows = list(reader)
+            names = list(reader.fieldnames or [])
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{file}: missing; {again}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{file}: can't be read: {error}; {again}") from None
+    missing = [name for name in HISTORY_COLUMNS if name not in names]
+    if missing:
+        raise RunError(f"{file}: column {missing[0]!r} is missing; {again}")
+    if not rows:
+        raise RunError(f"{file}: has no epoch; {again}")
+    try:
+        return {name: [float(row[name]) for row in rows] for name in HISTORY_COLUMNS}
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{file}: a value is no number: {error}; {again}") from None

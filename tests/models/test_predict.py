@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre_spark.dataset.store import Dataset
+from genre_spark.features import extract_file
+from genre_spark.models.bundle import Bundle, load_bundle
+from genre_spark.models.predict import Failure, Prediction, predict_files
+from genre_spark.models.train import train
+from genre_spark.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def bundle(dataset: Dataset, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    run = tmp_path_factory.mktemp("runs") / "dnn"
+    train(dataset, "dnn", "artist", run, settings)
+    return load_bundle(run / "bundle")
+
+
+def test_each_file_gets_its_answer_in_order_and_a_bad_one_its_reason(
+    bundle: Bundle, dataset: Dataset, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.mp3"
+    bad.write_bytes(b"no audio" * 100)
+    good = dataset.tracks()["uri"].to_pylist()[:3]
+    paths = [good[0], bad, good[1], tmp_path / "nowhere.mp3", good[2]]
+    results = list(predict_files(bundle, paths, batch_size=2))
+    assert [result.path for result in results] == [str(path) for path in paths]
+    assert [type(result) for result in results] == [Prediction, Failure, Prediction, Failure, Prediction]
+    assert [result.error for result in results if isinstance(result, Failure)] == ["AudioUndecodable", "AudioNotFound"]
+
+
+def test_the_genre_is_the_most_probable_and_probabilities_sum_to_one(bundle: Bundle, dataset: Dataset) -> None:
+    for result in predict_files(bundle, dataset.tracks()["uri"].to_pylist()[:5]):
+        assert isinstance(result, Prediction)
+        assert result.genre == max(result.probabilities, key=lambda genre: result.probabilities[genre])
+        assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert list(result.probabilities) == bundle.description.labels
+
+
+def test_the_answer_is_the_models_on_the_features_of_a_direct_call(bundle: Bundle, dataset: Dataset) -> None:
+    uri = dataset.tracks()["uri"].to_pylist()[0]
+    (result,) = predict_files(bundle, [uri])
+    x = extract_file(uri, [bundle.description.spec])["mfcc_mean"][np.newaxis]
+    np.testing.assert_allclose(list(result.probabilities.values()), np.asarray(bundle.model(x))[0], atol=1e-6)
+
+
+def test_no_file_gives_no_answer(bundle: Bundle) -> None:
+    assert list(predict_files(bundle, [])) == []

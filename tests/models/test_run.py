@@ -1,0 +1,160 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from genre_spark.errors import RunError
+from genre_spark.models.run import (
+    HISTORY_COLUMNS,
+    RunRecord,
+    read_history,
+    read_run_record,
+    write_history,
+    write_run_record,
+)
+from genre_spark.settings import Settings
+
+
+@pytest.fixture
+def record() -> RunRecord:
+    return RunRecord(
+        model="dnn",
+        feature="mfcc_mean",
+        split="artist",
+        dataset="data/features",
+        settings=Settings().model_dump(mode="json"),
+        spec_digest="0123456789abcdef",
+        split_digest="fedcba9876543210",
+        tracks={"training": 56, "validation": 12, "test": 12},
+        labels=["Rock", "Hip-Hop", "演歌"],
+        trainable_parameters=88_584,
+        epochs=2,
+        batch_size=32,
+        learning_rate=0.001,
+        seed=0,
+        training_s=1.25,
+        versions={"keras": "3.15.1"},
+        created="2026-11-14T10:00:00+00:00",
+    )
+
+
+def epoch_row(epoch: int, **changed: float) -> dict[str, float]:
+    return {
+        "epoch": epoch,
+        "loss": 2.0 / epoch,
+        "accuracy": 0.1 * epoch,
+        "val_loss": 2.1 / epoch,
+        "val_accuracy": 1 / 3,
+        "seconds": 0.5,
+        **changed,
+    }
+
+
+def test_a_record_reads_back_as_it_was_written(tmp_path: Path, record: RunRecord) -> None:
+    write_run_record(tmp_path / "run", record)
+    assert read_run_record(tmp_path / "run") == record
+    content = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert content["format_version"] == 1
+    assert content["tracks"] == {"training": 56, "validation": 12, "test": 12}
+
+
+def test_a_record_cannot_be_changed(record: RunRecord) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        record.model = "cnn2d"
+
+
+def test_a_missing_run_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    run = tmp_path / "nowhere"
+    with pytest.raises(RunError) as refusal:
+        read_run_record(run)
+    assert "no such run folder" in str(refusal.value)
+    assert f"`genre-spark train ... --run {run}`" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_run_without_its_record_is_called_unfinished(tmp_path: Path) -> None:
+    write_history(tmp_path, [epoch_row(1)])
+    with pytest.raises(RunError, match=r"unfinished run \(run.json is missing\).*genre-spark train"):
+        read_run_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format_version=2, this program reads 1"),
+        ({"epochs": "many"}, "epochs: "),
+        ({"surprise": 1}, "surprise: "),
+    ],
+)
+def test_a_record_of_another_version_or_form_is_refused_by_name(
+    tmp_path: Path, record: RunRecord, change: dict[str, object], message: str
+) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({**record.model_dump(), **change}), encoding="utf-8")
+    with pytest.raises(RunError) as refusal:
+        read_run_record(tmp_path)
+    assert message in str(refusal.value)
+    assert str(tmp_path / "run.json") in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\ud800"])
+def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(RunError, match=r"run\.json"):
+        read_run_record(tmp_path)
+
+
+def test_a_history_reads_back_bit_for_bit(tmp_path: Path) -> None:
+    rows = [epoch_row(1), epoch_row(2, loss=math.inf), epoch_row(3)]
+    write_history(tmp_path, rows)
+    assert read_history(tmp_path) == {name: [row[name] for row in rows] for name in HISTORY_COLUMNS}
+
+
+def test_a_diverged_loss_stays_in_the_history(tmp_path: Path) -> None:
+    write_history(tmp_path, [epoch_row(1, loss=math.nan)])
+    assert math.isnan(read_history(tmp_path)["loss"][0])
+
+
+def test_pandas_reads_the_history(tmp_path: Path) -> None:
+    write_history(tmp_path, [epoch_row(1), epoch_row(2)])
+    table = pd.read_csv(tmp_path / "history.csv")
+    assert list(table.columns) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"]
+    assert table["epoch"].tolist() == [1, 2]
+    assert table["val_accuracy"].tolist() == [1 / 3, 1 / 3]
+
+
+def test_a_missing_history_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"history.csv: missing; train again"):
+        read_history(tmp_path)
+
+
+def test_a_history_without_epochs_is_refused(tmp_path: Path) -> None:
+    write_history(tmp_path, [])
+    with pytest.raises(RunError, match=r"history.csv: has no epoch"):
+        read_history(tmp_path)
+
+
+def test_a_history_that_lacks_a_column_is_refused_by_its_name(tmp_path: Path) -> None:
+    with (tmp_path / "history.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["epoch", "loss", "accuracy", "val_loss", "seconds"], [1, 2, 0.1, 2, 1]])
+    with pytest.raises(RunError, match=r"history.csv: column 'val_accuracy' is missing"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["1,2.0,much,2.0,0.1,1", "1,2.0"])
+def test_a_history_with_something_else_than_numbers_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "history.csv").write_text(f"{','.join(HISTORY_COLUMNS)}\n{line}\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"history.csv: a value is no number"):
+        read_history(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_old_history_and_nothing_beside_it(tmp_path: Path) -> None:
+    write_history(tmp_path, [epoch_row(1)])
+    with pytest.raises(KeyError):
+        write_history(tmp_path, [epoch_row(1), {"epoch": 2}])
+    assert read_history(tmp_path)["epoch"] == [1.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]

@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from genre_spark.corpora.splits import read_split
+from genre_spark.dataset.scaler import Scaler
+from genre_spark.dataset.store import Dataset, tensors_of
+from genre_spark.errors import DatasetError, ModelError, RunError
+from genre_spark.models.bundle import load_bundle
+from genre_spark.models.run import read_history, read_run_record
+from genre_spark.models.train import train
+from genre_spark.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Dataset, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "dnn"
+    train(dataset, "dnn", "study", path, settings)
+    return path
+
+
+def tensors(dataset: Dataset, feature: str) -> dict[str, np.ndarray]:
+    rows = {}
+    for file in dataset.files():
+        table = pq.read_table(file, columns=["track_id", feature])
+        rows |= dict(zip(table["track_id"].to_pylist(), tensors_of(table[feature], dataset.spec(feature)), strict=True))
+    return rows
+
+
+def test_a_run_folder_holds_record_split_history_and_bundle(run: Path) -> None:
+    assert sorted(path.name for path in run.iterdir()) == ["bundle", "history.csv", "run.json", "split.parquet"]
+    record = read_run_record(run)
+    assert (record.model, record.feature, record.split) == ("dnn", "mfcc_mean", "study")
+    assert record.labels == ["Folk", "Hip-Hop", "Rock"]
+    assert record.tracks == {"training": 16, "validation": 7}
+    # 80 x 256 + 256, 256 x 256 + 256, 256 x 3 + 3
+    assert record.trainable_parameters == 20_736 + 65_792 + 771
+
+
+def test_the_history_has_a_row_per_epoch(run: Path) -> None:
+    history = read_history(run)
+    assert history["epoch"] == [1, 2, 3]
+    assert all(np.isfinite(values).all() for values in history.values())
+
+
+def test_the_scaler_is_scikit_learns_over_the_training_part_alone(run: Path, dataset: Dataset) -> None:
+    rows = tensors(dataset, "mfcc_mean")
+    split = read_split(run / "split.parquet").to_pylist()
+    training = np.stack([rows[row["track_id"]] for row in split if row["part"] == "training"])
+    reference = StandardScaler().fit(training.astype(np.float64))
+    scaler = Scaler.load(run / "bundle" / "scaler.npz")
+    np.testing.assert_allclose(scaler.mean, reference.mean_, rtol=1e-6)
+    np.testing.assert_allclose(scaler.variance, reference.var_, rtol=1e-6)
+    everything = StandardScaler().fit(np.stack(list(rows.values())).astype(np.float64))
+    assert np.abs(scaler.mean - everything.mean_).max() > 0.01
+
+
+def test_the_last_validation_accuracy_is_that_of_the_saved_model(run: Path, dataset: Dataset) -> None:
+    bundle = load_bundle(run / "bundle")
+    rows = tensors(dataset, "mfcc_mean")
+    validation = [row for row in read_split(run / "split.parquet").to_pylist() if row["part"] == "validation"]
+    p = np.asarray(bundle.model.predict_on_batch(np.stack([rows[row["track_id"]] for row in validation])))
+    hits = [bundle.description.labels[i] == row["genre"] for i, row in zip(p.argmax(axis=1), validation, strict=True)]
+    assert read_history(run)["val_accuracy"][-1] == pytest.approx(np.mean(hits), abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    run: Path, dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    train(dataset, "dnn", "study", tmp_path / "again", settings)
+    np.testing.assert_allclose(read_history(tmp_path / "again")["loss"], read_history(run)["loss"], rtol=1e-5)
+    other = settings.model_copy(update={"train": settings.train.model_copy(update={"seed": 1})})
+    train(dataset, "dnn", "study", tmp_path / "other", other)
+    assert not np.allclose(read_history(tmp_path / "other")["loss"], read_history(run)["loss"], rtol=1e-3)
+
+
+def test_reading_each_epoch_from_disk_trains_on_the_same_tracks(
+    dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    uncached = settings.model_copy(update={"train": settings.train.model_copy(update={"cache_mb": 0})})
+    record = train(dataset, "dnn", "study", tmp_path / "run", uncached)
+    assert record.tracks == {"training": 16, "validation": 7}
+
+
+@pytest.mark.parametrize("model", ["cnn1d", "cnn2d"])
+def test_the_convolutional_models_train_too(dataset: Dataset, settings: Settings, tmp_path: Path, model: str) -> None:
+    record = train(dataset, model, "artist", tmp_path / model, settings)
+    assert set(record.tracks) == {"training", "validation", "test"}
+    assert (tmp_path / model / "bundle" / "model.weights.h5").is_file()
+
+
+def test_a_finished_run_is_kept_unless_overwrite_is_said(run: Path, dataset: Dataset, settings: Settings) -> None:
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(RunError, match="holds a finished run; replace it with --overwrite"):
+        train(dataset, "dnn", "study", run, settings)
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_an_unfinished_run_is_replaced(run: Path, dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    (unfinished / "split.parquet").write_bytes((run / "split.parquet").read_bytes())
+    train(dataset, "dnn", "study", unfinished, settings)
+    assert read_run_record(unfinished).model == "dnn"
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="exists and is no run folder"):
+        train(dataset, "dnn", "study", tmp_path, settings, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_an_unknown_model_is_named(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="unknown model 'resnet'"):
+        train(dataset, "resnet", "study", tmp_path / "run", settings)
+
+
+def test_a_dataset_without_the_models_feature_says_how_to_get_it(
+    dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    poor = tmp_path / "poor"
+    poor.mkdir()
+    manifest = json.loads((dataset.path / "extraction.json").read_text())
+    manifest["specs"] = [spec for spec in manifest["specs"] if spec["name"] != "melgram"]
+    (poor / "extraction.json").write_text(json.dumps(manifest))
+    from genre_spark.dataset.store import open_dataset
+
+    with pytest.raises(DatasetError, match="has no feature 'melgram'.*--features mfcc_mean,mfcc,melgram"):
+        train(open_dataset(poor), "cnn2d", "study", tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
