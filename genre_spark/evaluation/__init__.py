@@ -1,0 +1,1 @@
+"""Probabilities to judgement: the Spark scoring job, metrics, figures and the report."""

@@ -1,0 +1,270 @@
+"""The study's figures: curves by epoch and confusion matrices.
+
+Figures are built with matplotlib's objects alone: no pyplot, no display, and no parameter stays changed. As SVG their
+colours are CSS variables (`--figure-ink` and so on), so that a page can show them on a dark ground.
+"""
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from genre_spark.evaluation.metrics import row_shares
+from genre_spark.evaluation.study import STUDY
+
+# Blue and vermilion are told apart with every common colour blindness (after Okabe and Ito); darkened until small text
+# in them has a contrast of 4.5 on white.
+COLOURS = {
+    "ink": "#1f2328",
+    "muted": "#59636e",
+    "grid": "#d8dee4",
+    "training": "#0069a8",
+    "validation": "#b84a00",
+    "cell": "#14609f",
+    "cell-ink": "#fffffe",  # not quite white, to be told from a white ground
+}
+# From this share on, light text is easier to read on a cell than dark text.
+LIGHT_TEXT_FROM = 0.75
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that the layout is the same on every machine
+    "font.size": 11,
+    "text.color": COLOURS["ink"],
+    "text.parse_math": False,  # a genre may be called $$
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.labelcolor": COLOURS["ink"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "xtick.color": COLOURS["muted"],
+    "ytick.color": COLOURS["muted"],
+    "xtick.labelcolor": COLOURS["ink"],
+    "ytick.labelcolor": COLOURS["ink"],
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.8,
+    "svg.fonttype": "none",  # text stays text
+}
+
+
+def accuracy_figure(
+    history: Mapping[str, Sequence[float]], *, model: str, chance: float | None = None, title: str = ""
+) -> Figure:
+    """Draw accuracy by epoch, training and validation.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        As `genre_spark.models.run.read_history` returns it.
+    model : str
+        For one of the study's models its final accuracies are drawn as dashed lines.
+    chance : float, optional
+        Accuracy of guessing, drawn as a dotted line.
+    title : str
+        Written above the axes.
+    """
+    with _style():
+        figure, axes = _curves(history, "accuracy", "{:.1%}")
+        axes.set(ylim=(0, 1), title=_shown(title, 80))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        if model in STUDY:
+            study = STUDY[model]
+            for part, value in (("training", study.training_accuracy), ("validation", study.validation_accuracy)):
+                _level(axes, value, f"study {100 * value:.4g} %", COLOURS[part], "--")
+        if chance is not None:
+            _level(axes, chance, f"chance {100 * chance:.1f} %", COLOURS["muted"], ":")
+        return figure
+
+
+def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:
+    """Draw loss by epoch, training and validation.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        As `genre_spark.models.run.read_history` returns it.
+    title : str
+        Written above the axes.
+    """
+    with _style():
+        figure, axes = _curves(history, "loss", "{:.2f}")
+        axes.set_title(_shown(title, 80))
+        finite = [value for name in ("loss", "val_loss") for value in history[name] if np.isfinite(value)]
+        # A loss has no upper end; from 0 on, the two curves' distance is seen in proportion.
+        axes.set_ylim(0, 1.08 * max([*finite, 1e-6]))
+        return figure
+
+
+def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str = "") -> Figure:
+    """Draw a confusion matrix: counts and shares of the true genre, coloured by share.
+
+    Parameters
+    ----------
+    confusion : np.ndarray [shape=(genres, genres)]
+        Counts, rows true, columns predicted.
+    labels : sequence of str
+        Genres in the order of the rows.
+    title : str
+        Written above the axes.
+    """
+    counts, n = np.asarray(confusion), len(labels)
+    shares, names = row_shares(counts), [_shown(label, 22) for label in labels]
+    cell_inches, size = (0.62, 10.5) if n <= 12 else (0.46, 7.5)
+    side = max(n, 4) * cell_inches + 1.4
+    with _style():
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.add_subplot(aspect="equal", title=_shown(title, 80))
+        # From clear to full instead of from white: the ground of the page, light or dark, shines through.
+        red, green, blue = matplotlib.colors.to_rgb(COLOURS["cell"])
+        clear_to_full = LinearSegmentedColormap.from_list("share", [(red, green, blue, 0.0), (red, green, blue, 1.0)])
+        axes.pcolormesh(
+            np.arange(n + 1) - 0.5,
+            np.arange(n + 1) - 0.5,
+            shares,
+            cmap=clear_to_full,
+            vmin=0,
+            vmax=1,
+            edgecolors=COLOURS["grid"],
+            linewidth=0.6,
+        )
+        for (row, column), count in np.ndenumerate(counts):
+            share = shares[row, column]
+            ink = "muted" if not count else "cell-ink" if share >= LIGHT_TEXT_FROM else "ink"
+            lines = f"{_compact(int(count))}\n{100 * share:.0f} %" if count else "0"
+            cell = axes.text(column, row, lines, ha="center", va="center", size=size, color=COLOURS[ink])
+            cell.set_in_layout(False)  # it lies within the axes; measuring hundreds of cells takes seconds
+        axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(n), names)
+        axes.set(xlabel="predicted genre", ylabel="true genre", ylim=(n - 0.5, -0.5))
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        return figure
+
+
+def to_svg(figure: Figure, *, ids: str = "", description: str = "") -> str:
+    """Turn a figure into an `<svg>` element that can stand in an HTML page beside others.
+
+    Parameters
+    ----------
+    figure : Figure
+    ids : str
+        Prefix of all ids in the element; by default a digest of its content, so that different figures never share
+        one (a clip path that is found in another figure would hide the curve).
+    description : str
+        Alternative text.
+
+    Returns
+    -------
+    str
+        The same for the same figure: no date, no random id. Text is text, colours are CSS variables with fallbacks.
+    """
+    out = io.StringIO()
+    with _style({"svg.hashsalt": "genre_spark"}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    digest = hashlib.sha256(out.getvalue().encode()).hexdigest()[:10]
+    root = ElementTree.fromstring(out.getvalue())  # noqa: S314 - matplotlib wrote it, names in it are escaped
+    return _inline(root, f"{ids or f'figure-{digest}'}-", description)
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Save a figure on a white ground; the file appears under its name only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with _style():
+        figure.savefig(partial, format="png", dpi=160, facecolor="white")
+    partial.replace(path)
+
+
+@contextmanager
+def _style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+    with matplotlib.style.context(["default", {**_STYLE, **(more or {})}]), warnings.catch_warnings():
+        # A genre in a script that matplotlib's font lacks: the browser has it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _curves(history: Mapping[str, Sequence[float]], quantity: str, last: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.6, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    epochs = np.asarray(history["epoch"])
+    for part, column, marker in (("training", quantity, "o"), ("validation", f"val_{quantity}", "s")):
+        values = np.asarray(history[column])
+        finite = np.flatnonzero(np.isfinite(values))
+        end = f" {last.format(values[finite[-1]]).replace('%', ' %')}" if finite.size else " not finite"
+        # The marker on the last epoch is also what is seen of a training of one epoch.
+        axes.plot(
+            epochs,
+            values,
+            color=COLOURS[part],
+            linewidth=1.8,
+            marker=marker,
+            markersize=5,
+            markevery=finite[-1:].tolist(),
+            label=f"{part}{end}",
+            clip_on=False,
+            zorder=3,
+        )
+    axes.set(xlabel="epoch", ylabel=quantity, xlim=(min(epochs[0], 1) - 0.5, epochs[-1] + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(axis="y")
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, handlelength=1.4, columnspacing=1.4)
+    return figure, axes
+
+
+def _level(axes: Axes, value: float, text: str, colour: str, linestyle: str) -> None:
+    axes.axhline(value, color=colour, linestyle=linestyle, linewidth=1.2, zorder=2)
+    # Outside of the axes no curve can run through it.
+    axes.annotate(
+        text, (1, value), (4, 0), ("axes fraction", "data"), "offset points", va="center", size=9.5, color=colour
+    )
+
+
+def _shown(name: str, length: int) -> str:
+    # XML has no place for control characters.
+    text = " ".join("".join(char if char.isprintable() else " " for char in name).split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _compact(count: int) -> str:
+    return str(count) if count < 10_000 else f"{count / 1_000:.0f}k"
+
+
+def _inline(root: ElementTree.Element, prefix: str, description: str) -> str:
+    variables = {colour: f"var(--figure-{name}, {colour})" for name, colour in COLOURS.items()}
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A <style> in an inline SVG would style the whole page; the metadata names foreign addresses.
+            if child.tag.endswith(("}style", "}metadata")):
+                parent.remove(child)
+    for element in root.iter():
+        # In HTML the parser knows SVG's elements by their bare names.
+        element.tag = element.tag.rpartition("}")[2]
+        for name, value in list(element.attrib.items()):
+            del element.attrib[name]
+            bare = name.rpartition("}")[2]
+            if bare == "id":
+                value = prefix + value
+            elif bare == "href":
+                value = value.replace("#", f"#{prefix}", 1)
+            elif bare == "style":
+                value = re.sub("#[0-9a-f]{6}", lambda match: variables.get(match[0], match[0]), value)
+            element.set(bare, value.replace("url(#", f"url(#{prefix}"))
+    root.set("xmlns", "http://www.w3.org/2000/svg")
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    if description:
+        root.set("role", "img")
+        root.set("aria-label", description)
+    return ElementTree.tostring(root, encoding="unicode")

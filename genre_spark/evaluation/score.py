@@ -1,0 +1,166 @@
+"""The Spark job: dataset x bundle -> predictions and confusion matrices.
+
+A task is one Parquet file: its Python worker reads the one column that the model needs, and only predictions pass
+through Spark, which joins them with the split and counts. No track's row comes to the driver.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genre_spark.dataset.store import open_dataset, tensors_of
+from genre_spark.errors import RunError
+from genre_spark.evaluation.figures import confusion_figure, save_png
+from genre_spark.evaluation.metrics import build_metrics, write_metrics
+from genre_spark.models.bundle import Bundle, load_bundle, read_description
+from genre_spark.models.run import BUNDLE, EVALUATION, SPLIT, RunRecord, read_run_record
+from genre_spark.settings import EvaluateSettings
+from genre_spark.spark import watch
+
+if TYPE_CHECKING:
+    from pyspark.core.broadcast import Broadcast
+    from pyspark.sql import DataFrame, SparkSession
+
+PREDICTIONS = "predictions.parquet"
+CONFUSION_PICTURE = "confusion.png"
+
+# A model is judged on the part that nothing was chosen on; the study's split has none, and is judged as the study did.
+JUDGED_FIRST = ("test", "validation")
+
+PREDICTED_SCHEMA = pa.schema(
+    [("track_id", pa.string()), ("predicted", pa.string()), ("probabilities", pa.list_(pa.float32()))]
+)
+
+
+def evaluate(
+    spark: "SparkSession",
+    run: Path,
+    settings: EvaluateSettings,
+    *,
+    on_tracks: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Score every track of a run's dataset and write `RUN/evaluation/`.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        Where the work is done; its workers must see the dataset under the path that the run names.
+    run : Path
+        A finished run.
+    settings : EvaluateSettings
+        Size of the batches.
+    on_tracks : callable, optional
+        Called from a thread with the number of tracks scored so far.
+
+    Returns
+    -------
+    dict
+        As `metrics.json` holds it: see `genre_spark.evaluation.metrics.build_metrics`.
+
+    Raises
+    ------
+    RunError, BundleError, DatasetError
+        If the run, its bundle or its dataset is missing, or they don't belong together.
+    """
+    record = read_run_record(run)
+    labels = read_description(run / BUNDLE).labels
+    dataset = open_dataset(Path(record.dataset))
+    spec = dataset.spec(record.feature)
+    if spec.digest != record.spec_digest:
+        raise RunError(f"{dataset.path}: {spec.name} was extracted anew with other numbers; train {run} again")
+    folder = run / EVALUATION
+    partial = run / f".{EVALUATION}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    done = spark.sparkContext.accumulator(0)
+    bundle = spark.sparkContext.broadcast(
+        {file.name: file.read_bytes() for file in (run / BUNDLE).iterdir() if file.is_file()}
+    )
+    score_files = _file_scorer(bundle, f"{run}:{record.created}", settings.batch_size, done.add)
+    files = pa.table({"file": [str(file) for file in dataset.files()]})
+    scored = (
+        spark.createDataFrame(files)
+        .repartitionByRange(files.num_rows, "file")
+        .mapInArrow(score_files, "track_id string, predicted string, probabilities array<float>")
+    )
+    with watch(lambda: done.value, on_tracks):
+        _with_truth(spark, scored, run).write.parquet(str(partial / PREDICTIONS))
+    bundle.unpersist()
+    confusions = _confusions(spark.read.parquet(str(partial / PREDICTIONS)), labels)
+    _check_complete(confusions, record, run)
+    metrics = build_metrics(confusions, labels, next(part for part in JUDGED_FIRST if part in confusions))
+    write_metrics(partial, metrics)
+    title = f"{record.model}: {metrics['part']} part of the {record.split} split"
+    save_png(confusion_figure(confusions[metrics["part"]], labels, title=title), partial / CONFUSION_PICTURE)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return metrics
+
+
+def _file_scorer(
+    files: "Broadcast[dict[str, bytes]]", key: str, batch_size: int, on_scored: Callable[[int], None]
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Make the function of one task: names of Parquet files in, predictions out."""
+
+    def score_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from genre_spark.models.architectures import probabilities
+
+        for batch in batches:
+            for path in batch["file"].to_pylist():
+                bundle = _bundle_in_worker(key, files.value)
+                spec, labels = bundle.description.spec, bundle.description.labels
+                with pq.ParquetFile(path) as parquet:
+                    for rows in parquet.iter_batches(batch_size, columns=["track_id", spec.name]):
+                        p = probabilities(bundle.model, tensors_of(rows[spec.name], spec))
+                        on_scored(len(p))
+                        predicted = np.array(labels, dtype=object)[p.argmax(axis=1)]
+                        columns = [rows["track_id"], pa.array(predicted, pa.string()), pa.array(list(p))]
+                        yield pa.RecordBatch.from_arrays(columns, schema=PREDICTED_SCHEMA)
+
+    return score_files
+
+
+# The bundle that this Python worker has loaded: Spark reuses workers, and TensorFlow takes seconds to start.
+_LOADED: dict[str, Bundle] = {}
+
+
+def _bundle_in_worker(key: str, files: dict[str, bytes]) -> Bundle:
+    if key not in _LOADED:
+        with tempfile.TemporaryDirectory(prefix="genre_spark-bundle-") as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            _LOADED.clear()
+            _LOADED[key] = load_bundle(Path(folder))
+    return _LOADED[key]
+
+
+def _with_truth(spark: "SparkSession", scored: "DataFrame", run: Path) -> "DataFrame":
+    """Join predictions with genre and part; both are null for tracks that stand in no part."""
+    return scored.join(spark.read.parquet(str(run / SPLIT)), on="track_id", how="left").select(
+        "track_id", "part", "genre", "predicted", "probabilities"
+    )
+
+
+def _confusions(predictions: "DataFrame", labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Count `[shape=(genres, genres)]` per part, rows true, columns predicted."""
+    index = {label: position for position, label in enumerate(labels)}
+    confusions: dict[str, np.ndarray] = {}
+    counts = predictions.where("part is not null").groupBy("part", "genre", "predicted").count()
+    for part, genre, predicted, count in counts.collect():
+        confusion = confusions.setdefault(part, np.zeros((len(labels), len(labels)), np.int64))
+        confusion[index[genre], index[predicted]] = count
+    return confusions
+
+
+def _check_complete(confusions: dict[str, np.ndarray], record: RunRecord, run: Path) -> None:
+    found = {part: int(confusion.sum()) for part, confusion in confusions.items()}
+    if found != record.tracks:
+        raise RunError(
+            f"{record.dataset}: gave predictions for {found}, but the split of {run} has {record.tracks} tracks: "
+            "the dataset was replaced; train again"
+        )

@@ -1,0 +1,105 @@
+"""Run folders with made-up, plausible numbers, written by the functions that write the real ones."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre_spark.evaluation.metrics import build_metrics, write_metrics
+from genre_spark.models.run import EVALUATION, RunRecord, write_history, write_run_record
+from genre_spark.settings import Settings
+
+GENRES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")
+PARAMETERS = {"dnn": 88_584, "cnn1d": 255_656, "cnn2d": 2_796_648}
+SHARES = {"dnn": 0.48, "cnn1d": 0.44, "cnn2d": 0.56}
+
+MakeRun = Callable[..., Path]
+
+
+def made_up_history(epochs: int, seed: int = 0) -> list[dict[str, float]]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for epoch in range(1, epochs + 1):
+        learned, noise = 1 - np.exp(-epoch / 15), rng.normal(0, 0.015, size=2)
+        rows.append(
+            {
+                "epoch": epoch,
+                "loss": 2.1 - 1.6 * learned,
+                "accuracy": 0.12 + 0.7 * learned,
+                "val_loss": 2.0 - 0.5 * learned + 10 * abs(noise[0]),
+                "val_accuracy": 0.12 + 0.35 * learned + noise[1],
+                "seconds": 1.5,
+            }
+        )
+    return rows
+
+
+def made_up_confusion(n_labels: int, tracks: int, share: float, seed: int = 0) -> np.ndarray:
+    """Counts `[shape=(n_labels, n_labels)]` with about `share` of the tracks on the diagonal."""
+    rng = np.random.default_rng(seed)
+    others = np.where(np.eye(n_labels, dtype=bool), 0.0, (1 - share) / max(n_labels - 1, 1))
+    probabilities = others + np.diag(1 - others.sum(axis=1))
+    return np.stack([rng.multinomial(tracks // n_labels, row) for row in probabilities])
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """A function that makes a new run folder at each call."""
+
+    def make(
+        model: str = "dnn",
+        *,
+        split: str = "artist",
+        labels: Sequence[str] = GENRES,
+        epochs: int = 50,
+        share: float | None = None,
+        evaluated: bool = True,
+        name: str | None = None,
+    ) -> Path:
+        run = tmp_path_factory.mktemp("runs") / (name or f"{model}-{split}")
+        parts = (
+            {"training": 560, "validation": 240}
+            if split == "study"
+            else {"training": 560, "validation": 120, "test": 120}
+        )
+        write_history(run, made_up_history(epochs, seed=len(model)))
+        write_run_record(
+            run,
+            RunRecord(
+                model=model,
+                feature="mfcc_mean",
+                split=split,
+                dataset="data/features",
+                settings=Settings().model_dump(mode="json"),
+                spec_digest="0123456789abcdef",
+                split_digest=f"{split:f<16}",
+                tracks=parts,
+                labels=list(labels),
+                trainable_parameters=PARAMETERS.get(model, 1_000),
+                epochs=epochs,
+                batch_size=32,
+                learning_rate=0.001,
+                seed=0,
+                training_s=75.3,
+                versions={"keras": "3.15.1", "numpy": "2.4.6"},
+                created="2026-11-14T10:00:00+00:00",
+            ),
+        )
+        if evaluated:
+            judged = list(parts)[-1]
+            hit = SHARES.get(model, 0.5) if share is None else share
+            confusions = {
+                part: made_up_confusion(len(labels), tracks, hit if part == judged else min(hit + 0.2, 1.0), seed)
+                for seed, (part, tracks) in enumerate(parts.items())
+            }
+            write_metrics(run / EVALUATION, build_metrics(confusions, labels, judged))
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def study_runs(make_run: MakeRun) -> list[Path]:
+    """Runs of the study's three models; not to be changed."""
+    return [make_run("dnn", epochs=100), make_run("cnn1d"), make_run("cnn2d")]

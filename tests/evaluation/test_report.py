@@ -1,0 +1,232 @@
+import io
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from genre_spark.errors import RunError
+from genre_spark.evaluation.metrics import read_metrics
+from genre_spark.evaluation.report import build_report, duration, percent, print_summary, summary_rows
+from genre_spark.evaluation.study import STUDY, STUDY_DATA
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text, of a page whose tags must balance."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.text.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def words(self) -> str:
+        """All text, plain white space folded; no-break spaces stay."""
+        return re.sub("[ \n]+", " ", "".join(self.text))
+
+
+def page_of(runs: list[Path], out: Path) -> tuple[str, Page]:
+    build_report(runs, out)
+    html = out.read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+def printed(runs: list[Path], width: int) -> str:
+    out = io.StringIO()
+    print_summary(summary_rows(runs), Console(width=width, file=out))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def study_page(study_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
+    return page_of(study_runs, tmp_path_factory.mktemp("report") / "report.html")
+
+
+def test_three_models_give_the_studys_nine_figures(study_page: tuple[str, Page]) -> None:
+    _, page = study_page
+    figures = [attributes for attributes in page.named("svg") if attributes.get("role") == "img"]
+    assert len(figures) == len(page.named("figure")) == 9
+    assert len({attributes["aria-label"] for attributes in figures}) == 9
+
+
+def test_the_page_needs_nothing_from_outside(study_page: tuple[str, Page]) -> None:
+    html, page = study_page
+    assert set(re.findall(r"https?://[^\"'\s)<]+", html)) <= {"http://www.w3.org/2000/svg"}
+    assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
+    for _, attributes in page.elements:
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+    assert re.findall(r"url\((?!#)", html) == []
+    assert "@import" not in html
+
+
+def test_every_id_stands_once_and_every_reference_has_its_id(make_run, tmp_path: Path) -> None:
+    runs = [make_run("dnn", epochs=9), make_run("cnn1d", epochs=9)]
+    html, page = page_of([*runs, runs[0]], tmp_path / "report.html")
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', html)) <= set(ids)
+
+
+def test_every_table_has_a_caption_and_scoped_headers(study_page: tuple[str, Page]) -> None:
+    _, page = study_page
+    assert len(page.named("caption")) == len(page.named("table")) == 1 + 3 * 3
+    assert {attributes.get("scope") for attributes in page.named("th")} == {"col", "row", "colgroup"}
+    assert page.named("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_the_page_says_which_model_did_best_on_unseen_tracks(
+    study_page: tuple[str, Page], study_runs: list[Path]
+) -> None:
+    _, page = study_page
+    best = max(study_runs, key=lambda run: read_metrics(run)["accuracy"])
+    metrics = read_metrics(best)
+    assert best.name == "cnn2d-artist"
+    accuracy = f"{100 * metrics['accuracy']:.1f}\xa0%"
+    assert f"cnn2d did best: it named the right genre for {accuracy} of 120 test tracks" in page.words
+
+
+def test_the_page_says_that_the_studys_numbers_are_no_like_for_like_comparison(study_page: tuple[str, Page]) -> None:
+    _, page = study_page
+    assert "no like-for-like comparison" in page.words
+    assert "on other data" in page.words
+    assert STUDY_DATA in page.words
+    for study in STUDY.values():
+        assert f"{study.parameters:,}" in page.words
+        assert f"{100 * study.validation_accuracy:.4g}\xa0%" in page.words
+
+
+def test_markup_in_a_name_is_shown_and_not_obeyed(make_run, tmp_path: Path) -> None:
+    names = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "R&B"]
+    run = make_run("</style><script>alert(2)</script>", labels=names, name="a<b>c")
+    html, page = page_of([run], tmp_path / "report.html")
+    assert not {"script", "img", "b"} & {tag for tag, _ in page.elements}
+    assert "<script" not in html
+    for name in names:
+        assert name in page.words
+
+
+def test_runs_with_other_genres_and_other_splits_are_not_ranked_against_each_other(make_run, tmp_path: Path) -> None:
+    runs = [
+        make_run("cnn2d", split="study"),
+        make_run("cnn2d"),
+        make_run("dnn"),
+        make_run("own", labels=[f"genre {index}" for index in range(14)], epochs=1),
+    ]
+    _, page = page_of(runs, tmp_path / "report.html")
+    verdicts = [attributes for attributes in page.named("section") if "verdict" in attributes.get("class", "")]
+    assert len(verdicts) == 3
+    assert page.words.count("did best") == 1
+    assert page.words.index("test tracks that no training saw") < page.words.index("which the training watched")
+
+
+def test_a_model_no_better_than_guessing_is_called_so(make_run, tmp_path: Path) -> None:
+    _, page = page_of([make_run("dnn", share=0.125)], tmp_path / "report.html")
+    assert "no clear gain over guessing" in page.words
+
+
+def test_a_part_that_does_not_exist_is_a_dash(make_run) -> None:
+    [row] = summary_rows([make_run("cnn1d", split="study")])
+    assert row.accuracies["test"] is None
+    assert row.judged_part == "validation"
+    assert percent(row.accuracies["test"]) == "\N{EN DASH}"
+
+
+def test_a_summary_row_holds_what_the_run_and_the_study_say(make_run) -> None:
+    run = make_run("cnn1d")
+    [row] = summary_rows([run])
+    metrics = read_metrics(run)
+    assert (row.model, row.name, row.split, row.genres) == ("cnn1d", "cnn1d-artist", "artist", 8)
+    assert (row.n, row.chance, row.accuracy) == (120, 0.125, metrics["accuracy"])
+    assert row.accuracies == {part: metrics["parts"][part]["accuracy"] for part in ("training", "validation", "test")}
+    assert row.study is not None
+    assert (row.study.study_name, row.study.parameters, row.parameters) == ("3D", 255_656, 255_656)
+
+
+def test_a_run_that_was_not_evaluated_is_refused_and_no_page_is_written(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn", evaluated=False)
+    with pytest.raises(RunError, match=f"`genre-spark evaluate --run {re.escape(str(run))}`"):
+        build_report([make_run("cnn1d"), run], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_evaluation_older_than_the_model_is_refused(make_run) -> None:
+    run = make_run("dnn")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"labels": record["labels"][::-1]}))
+    with pytest.raises(RunError, match="of other genres than its model"):
+        summary_rows([run])
+
+
+def test_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run is named"):
+        build_report([], tmp_path / "report.html")
+
+
+def test_a_folder_in_the_place_of_the_page_is_refused(study_runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is a folder; name a file"):
+        build_report(study_runs, tmp_path)
+
+
+def test_the_same_runs_give_the_same_page(make_run, tmp_path: Path) -> None:
+    runs = [make_run("dnn", epochs=2)]
+    first, _ = page_of(runs, tmp_path / "new" / "one.html")
+    second, _ = page_of(runs, tmp_path / "new" / "two.html")
+    assert first == second
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["one.html", "two.html"]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_printed_table_is_whole_at_the_width_of_a_terminal(make_run, width: int) -> None:
+    runs = [make_run("dnn"), make_run("cnn1d"), make_run("cnn2d"), make_run("cnn2d", split="official")]
+    text = printed(runs, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+    rows = [line.split() for line in text.splitlines()]
+    accuracy = f"{100 * read_metrics(runs[2])['accuracy']:.1f}"
+    [ours] = [row for row in rows if row[:2] == ["cnn2d", "artist"]]
+    assert ours[4:8] == [accuracy, "12.5", "120", "2,796,648"]
+    [theirs] = [row for row in rows if row[:4] == ["cnn2d", "(4D)", "the", "study"]]
+    assert theirs[4:6] == ["96.8", "42"]
+    assert "no like-for-like comparison" in " ".join(text.split())
+
+
+def test_a_model_of_ones_own_is_printed_without_the_study(make_run) -> None:
+    text = printed([make_run("[bold]mine[/bold]")], 100)
+    assert "[bold]mine" in text.replace("\n", "")
+    assert "study" not in text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (59, "59.0 s"), (90, "1.5 min"), (25_200, "7.0 h")])
+def test_a_duration_is_told_in_the_unit_that_suits_it(seconds: float, text: str) -> None:
+    assert duration(seconds).replace("\xa0", " ") == text

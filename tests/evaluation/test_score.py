@@ -1,0 +1,130 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import classification_report, confusion_matrix
+
+from genre_spark.corpora.splits import read_split
+from genre_spark.dataset.store import Dataset
+from genre_spark.errors import BundleError, DatasetError, RunError
+from genre_spark.evaluation.score import evaluate
+from genre_spark.models.bundle import load_bundle
+from genre_spark.models.predict import Prediction, predict_files
+from genre_spark.models.train import train
+from genre_spark.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Dataset, settings: Settings, spark: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "dnn"
+    train(dataset, "dnn", "artist", path, settings)
+    evaluate(spark, path, settings.evaluate)
+    return path
+
+
+def predictions(run: Path) -> pd.DataFrame:
+    return pd.read_parquet(run / "evaluation" / "predictions.parquet")
+
+
+def metrics(run: Path) -> dict:
+    return json.loads((run / "evaluation" / "metrics.json").read_text())
+
+
+def test_every_track_of_the_dataset_is_predicted_once(run: Path, dataset: Dataset) -> None:
+    assert sorted(predictions(run)["track_id"]) == dataset.tracks()["track_id"].to_pylist()
+
+
+def test_predictions_carry_the_splits_part_and_genre(run: Path) -> None:
+    split = {row["track_id"]: (row["part"], row["genre"]) for row in read_split(run / "split.parquet").to_pylist()}
+    for row in predictions(run).itertuples():
+        assert (row.part, row.genre) == split[row.track_id]
+
+
+def test_the_confusion_matrix_is_scikit_learns_rows_true_columns_predicted(run: Path) -> None:
+    judged = predictions(run).query("part == 'test'")
+    found = metrics(run)
+    assert found["part"] == "test"
+    expected = confusion_matrix(judged["genre"], judged["predicted"], labels=found["labels"])
+    np.testing.assert_array_equal(found["confusion"], expected)
+    by_pandas = pd.read_csv(run / "evaluation" / "confusion.csv", index_col=0)
+    np.testing.assert_array_equal(by_pandas.to_numpy(), expected)
+    assert list(by_pandas.columns) == list(by_pandas.index) == found["labels"]
+
+
+def test_the_figures_are_those_of_scikit_learns_report(run: Path) -> None:
+    judged = predictions(run).query("part == 'test'")
+    found = metrics(run)
+    report = classification_report(
+        judged["genre"], judged["predicted"], labels=found["labels"], output_dict=True, zero_division=0
+    )
+    assert found["n"] == len(judged)
+    assert found["accuracy"] == pytest.approx((judged["genre"] == judged["predicted"]).mean())
+    for genre, values in found["per_genre"].items():
+        for name, other in {
+            "precision": "precision",
+            "recall": "recall",
+            "f1": "f1-score",
+            "support": "support",
+        }.items():
+            assert values[name] == pytest.approx(report[genre][other])
+
+
+def test_each_part_has_its_accuracy(run: Path) -> None:
+    table = predictions(run)
+    for part, found in metrics(run)["parts"].items():
+        rows = table[table["part"] == part]
+        assert found == {"accuracy": pytest.approx((rows["genre"] == rows["predicted"]).mean()), "n": len(rows)}
+
+
+def test_the_spark_job_and_predict_give_the_same_probabilities(run: Path, dataset: Dataset) -> None:
+    uris = {row["track_id"]: row["uri"] for row in dataset.tracks().to_pylist()}
+    table = predictions(run).head(6)
+    answers = predict_files(load_bundle(run / "bundle"), [uris[track_id] for track_id in table["track_id"]])
+    for row, answer in zip(table.itertuples(), answers, strict=True):
+        assert isinstance(answer, Prediction)
+        np.testing.assert_allclose(row.probabilities, list(answer.probabilities.values()), atol=1e-6)
+        assert row.predicted == answer.genre
+
+
+def test_the_confusion_matrix_comes_as_a_picture(run: Path) -> None:
+    assert (run / "evaluation" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_studys_split_has_no_test_part_and_is_judged_on_validation(
+    dataset: Dataset, settings: Settings, spark: object, tmp_path: Path
+) -> None:
+    train(dataset, "dnn", "study", tmp_path / "run", settings)
+    found = evaluate(spark, tmp_path / "run", settings.evaluate)
+    assert found["part"] == "validation"
+    assert set(found["parts"]) == {"training", "validation"}
+
+
+def test_a_second_evaluation_replaces_the_first(run: Path, settings: Settings, spark: object, tmp_path: Path) -> None:
+    again = Path(shutil.copytree(run, tmp_path / "run"))
+    (again / "evaluation" / "metrics.json").write_text("{}")
+    assert evaluate(spark, again, settings.evaluate) == metrics(run)
+    assert not list(again.glob(".*"))
+
+
+def test_a_run_that_was_never_finished_is_named(spark: object, settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="make one with `genre-spark train"):
+        evaluate(spark, tmp_path / "nowhere", settings.evaluate)
+
+
+def test_an_altered_bundle_is_refused(run: Path, settings: Settings, spark: object, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(run, tmp_path / "run"))
+    with (broken / "bundle" / "model.weights.h5").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"model\.weights\.h5 is not the file that was written"):
+        evaluate(spark, broken, settings.evaluate)
+
+
+def test_a_dataset_that_is_gone_is_named(run: Path, settings: Settings, spark: object, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(run, tmp_path / "run"))
+    record = json.loads((moved / "run.json").read_text()) | {"dataset": str(tmp_path / "gone")}
+    (moved / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DatasetError, match="gone: no dataset"):
+        evaluate(spark, moved, settings.evaluate)
