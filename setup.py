@@ -9,6 +9,8 @@ from setuptools import find_packages, setup
 EXTRAS = {
     # AUDIO -> ARRAYS
     "features": ["librosa>=0.11,<1.1", "soundfile>=0.13", "soxr>=0.5", "threadpoolctl>=3.5"],
+    # The synthetic corpus: LAME as a wheel
+    "synthetic": ["lameenc>=1.7"],
     # Spark jobs. pyspark warns about pandas 3; its Arrow workers refuse pyarrow < 18.
     "spark": ["pyspark>=4.1,<4.4", "pandas>=2.2,<3"],
     # A JRE as a wheel, for machines without Java 17 or newer. Spark 4 runs on Java 17 and 21.

@@ -143,12 +143,14 @@ def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
     os.environ["JAVA_HOME"] = str(find_java_home())
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
-        from pyspark import SparkConf
+        from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
     except ImportError:
         raise EnvironmentSetupError("this stage needs pyspark; `pip install 'genre-spark[spark]'`") from None
 
-    # A session that runs (under spark-submit, or a second stage in one process) has its properties already.
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        # Under spark-submit its properties are in a JVM that runs, and SparkConf sees them only when it is attached.
+        SparkContext._ensure_initialized()
     conf = SparkConf()
     conf.setIfMissing("spark.master", settings.master)
     chosen = {"spark.driver.memory": settings.driver_memory, **DEFAULTS}

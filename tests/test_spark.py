@@ -88,7 +88,8 @@ def test_spark_submit_runs_a_job_where_there_is_no_java(path_without_java: str, 
         "print('sum', spark.range(100).mapInArrow(lambda batches: batches, 'id long').groupBy().sum().first()[0])\n"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("JAVA_HOME", "PYSPARK_PYTHON")}
-    environment |= {"PATH": path_without_java, "SPARK_CONF_DIR": str(REPOSITORY / "conf")}
+    # An activated environment, as a user has it.
+    environment |= {"PATH": f"{BIN}:{path_without_java}", "SPARK_CONF_DIR": str(REPOSITORY / "conf")}
     answer = subprocess.run(
         [BIN / "spark-submit", "--master", "local[1]", "--conf", "spark.sql.shuffle.partitions=3", job],
         env=environment, capture_output=True, text=True, check=False,

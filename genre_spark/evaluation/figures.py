@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from genre_spark.evaluation.metrics import row_shares
 from genre_spark.evaluation.study import STUDY
+from genre_spark.features.spec import FeatureSpec
 
 # Blue and vermilion are told apart with every common colour blindness (after Okabe and Ito); darkened until small text
 # in them has a contrast of 4.5 on white.
@@ -151,6 +152,33 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
         axes.set(xlabel="predicted genre", ylabel="true genre", ylim=(n - 0.5, -0.5))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
+        return figure
+
+
+def feature_figure(array: np.ndarray, spec: FeatureSpec) -> Figure:
+    """Draw one track's feature: bars for a summary over time, else a picture over time.
+
+    Parameters
+    ----------
+    array : np.ndarray [shape=spec.shape]
+    spec : FeatureSpec
+    """
+    rows = "MFCC" if spec.kind == "mfcc" else "mel band"
+    with _style():
+        figure = Figure(figsize=(8, 2.8), layout="constrained")
+        axes = figure.add_subplot(title=f"{spec.name} {spec.shape}")
+        if array.ndim == 1:
+            axes.bar(np.arange(len(array)), array, color=COLOURS["cell"])
+            axes.set(xlabel=rows, ylabel=spec.summary)
+            return figure
+        end_s = array.shape[1] * spec.hop_length / spec.sample_rate
+        # The first coefficient is a level far from all others; without limits it would leave them one colour.
+        low, high = np.percentile(array, [1, 99])
+        picture = axes.imshow(
+            array, origin="lower", aspect="auto", extent=(0, end_s, 0, len(array)), cmap="magma", vmin=low, vmax=high
+        )
+        axes.set(xlabel="time (s)", ylabel=rows)
+        figure.colorbar(picture, ax=axes, label="dB" if spec.kind == "mel_spectrogram" else None)
         return figure
 
 

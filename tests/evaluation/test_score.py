@@ -17,14 +17,6 @@ from genre_spark.models.train import train
 from genre_spark.settings import Settings
 
 
-@pytest.fixture(scope="module")
-def run(dataset: Dataset, settings: Settings, spark: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "dnn"
-    train(dataset, "dnn", "artist", path, settings)
-    evaluate(spark, path, settings.evaluate)
-    return path
-
-
 def predictions(run: Path) -> pd.DataFrame:
     return pd.read_parquet(run / "evaluation" / "predictions.parquet")
 

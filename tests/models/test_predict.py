@@ -7,14 +7,10 @@ from genre_spark.dataset.store import Dataset
 from genre_spark.features import extract_file
 from genre_spark.models.bundle import Bundle, load_bundle
 from genre_spark.models.predict import Failure, Prediction, predict_files
-from genre_spark.models.train import train
-from genre_spark.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def bundle(dataset: Dataset, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    run = tmp_path_factory.mktemp("runs") / "dnn"
-    train(dataset, "dnn", "artist", run, settings)
+def bundle(run: Path) -> Bundle:
     return load_bundle(run / "bundle")
 
 

@@ -1,0 +1,125 @@
+# Every stage is a target; the variables below say on what. `make` lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python that fits; `make PYTHON=/path/to/python3.11 setup` names another.
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; \
+	then echo $$python; break; fi; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN_STAGE := $(BIN)/genre-spark
+
+# spark-submit and sessions find spark-env.sh, spark-defaults.conf and log4j2.properties here.
+export SPARK_CONF_DIR := $(CURDIR)/conf
+
+# What the stages work on: `make extract TRACKS=my/tracks.parquet DATASET=my/dataset`
+WORK ?= build/work
+CONFIG ?= --config conf/base.yaml --config conf/local.yaml
+CORPUS ?= synthetic
+ROOT ?= $(WORK)/corpus
+TRACKS ?= $(WORK)/tracks.parquet
+FEATURES ?= mfcc_mean,mfcc,melgram
+DATASET ?= $(WORK)/dataset
+MODEL ?= dnn
+SPLIT ?= artist
+RUN ?= $(WORK)/runs/$(MODEL)-$(SPLIT)
+REPORT ?= $(WORK)/report.html
+FILES ?=
+ARGS ?=
+
+##@ Start here
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' \
+		$(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build/demo/evaluated ## From nothing to a report in one command: build/demo/report.html
+	@$(RUN_STAGE) report $(DEMO_RUNS:%=--run build/demo/runs/%) --out build/demo/report.html
+
+.PHONY: test
+test: $(READY) ## Run the tests (the slow ones: make test-slow)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: setup
+setup: $(READY) ## Build .venv from the lock file; needs Python 3.11 or 3.12 and nothing else
+
+##@ Stages (variables: WORK ROOT TRACKS FEATURES DATASET MODEL SPLIT RUN REPORT CONFIG ARGS)
+
+.PHONY: corpus extract train evaluate report predict
+corpus: $(READY) ## Make a track table (CORPUS=fma|gtzan|folder|synthetic ROOT=...)
+	$(RUN_STAGE) corpus $(CORPUS) --root $(ROOT) --out $(TRACKS) $(CONFIG) $(ARGS)
+
+extract: $(READY) ## Compute the FEATURES of all TRACKS into DATASET, with Spark
+	$(RUN_STAGE) extract --tracks $(TRACKS) --features $(FEATURES) --out $(DATASET) $(CONFIG) $(ARGS)
+
+train: $(READY) ## Train MODEL on DATASET under SPLIT into RUN
+	$(RUN_STAGE) train --dataset $(DATASET) --model $(MODEL) --split $(SPLIT) --run $(RUN) $(CONFIG) $(ARGS)
+
+evaluate: $(READY) ## Score RUN: predictions, metrics, confusion matrix, with Spark
+	$(RUN_STAGE) evaluate --run $(RUN) $(CONFIG) $(ARGS)
+
+report: $(READY) ## Write REPORT over RUN (more with ARGS="--run OTHER")
+	$(RUN_STAGE) report --run $(RUN) --out $(REPORT) $(CONFIG) $(ARGS)
+
+predict: $(READY) ## Predict the genre of FILES with the model of RUN
+	$(RUN_STAGE) predict --bundle $(RUN)/bundle $(CONFIG) $(ARGS) $(FILES)
+
+##@ Development
+
+.PHONY: lint
+lint: $(READY) ## Ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(READY) ## Let ruff format and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test-slow
+test-slow: $(READY) ## The slow tests: real music end to end
+	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+.PHONY: bench-features
+bench-features: $(READY) ## Time the extractor beside plain librosa and decoding alone
+	$(BIN)/python benchmarks/features.py $(ARGS)
+
+.PHONY: lock
+lock: ## Resolve setup.py's ranges anew into requirements/lock.txt (needs uv)
+	uv pip compile setup.py --extra dev --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
+		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements/lock.txt
+
+.PHONY: clean
+clean: ## Remove what was built (not .venv, not build/demo's corpus alone: all of build/)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(READY): requirements/lock.txt setup.py
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The demo. Each file is made when it is missing or older than what it is made from, so a rerun does only what is left.
+DEMO_CONFIG := --config conf/base.yaml --config conf/demo.yaml
+DEMO_RUNS := dnn cnn1d cnn2d
+
+build/demo/tracks.parquet: conf/demo.yaml | $(READY)
+	$(RUN_STAGE) corpus synthetic --root build/demo/corpus --out $@ $(DEMO_CONFIG)
+
+build/demo/dataset/extraction.json: build/demo/tracks.parquet
+	$(RUN_STAGE) extract --tracks $< --features mfcc_mean,mfcc,melgram --out build/demo/dataset --overwrite $(DEMO_CONFIG)
+
+build/demo/runs/%/run.json: build/demo/dataset/extraction.json
+	$(RUN_STAGE) train --dataset build/demo/dataset --model $* --split artist --run build/demo/runs/$* --overwrite $(DEMO_CONFIG)
+
+build/demo/evaluated: $(DEMO_RUNS:%=build/demo/runs/%/run.json)
+	$(RUN_STAGE) evaluate $(DEMO_RUNS:%=--run build/demo/runs/%) $(DEMO_CONFIG)
+	@touch $@

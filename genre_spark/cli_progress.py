@@ -1,0 +1,53 @@
+"""Progress of long work for a person: how much is done, how fast, and how long it still takes."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Counter:
+    """What a stage reports to while it works."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def by_one(self) -> None:
+        """One more is done."""
+        self._progress.advance(self._task)
+
+    def to(self, done: int) -> None:
+        """So many are done by now."""
+        self._progress.update(self._task, completed=done)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """One more epoch is done, with these accuracies."""
+        note = f"accuracy {row['accuracy']:.1%}, validation {row['val_accuracy']:.1%}"
+        self._progress.update(self._task, advance=1, note=note)
+
+
+@contextlib.contextmanager
+def counted(console: Console, what: str, total: int, unit: str) -> Iterator[Counter]:
+    """Show a bar while the body works; where there is no terminal only its last state is printed."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+    with progress:
+        yield Counter(progress, progress.add_task(what, total=total, note=""))

@@ -1,0 +1,11 @@
+"""Score a run: `spark-submit jobs/evaluate.py --run RUN`.
+
+Takes what `genre-spark evaluate` takes; `--help` tells all.
+"""
+
+import sys
+
+from genre_spark.cli import main
+
+if __name__ == "__main__":
+    main(["evaluate", *sys.argv[1:]])

@@ -1,0 +1,108 @@
+"""What several rooms' tests share: the real music, one Spark session, and one small corpus taken through the stages."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from genre_spark.corpora.fma import load_fma
+from genre_spark.corpora.synthetic import write_synthetic_corpus
+from genre_spark.corpora.tracks import read_tracks, write_tracks
+from genre_spark.dataset.extract import extract
+from genre_spark.dataset.store import Dataset
+from genre_spark.features import resolve_specs
+from genre_spark.settings import Settings, load_settings
+from genre_spark.spark import build_session
+
+REPOSITORY = Path(__file__).parents[1]
+MUSIC = REPOSITORY.parent / "shared" / "data"
+GENRES = ("Folk", "Hip-Hop", "Rock")
+
+os.environ.setdefault("SPARK_CONF_DIR", str(REPOSITORY / "conf"))
+
+
+@pytest.fixture(scope="session")
+def music() -> Path:
+    """Folder of real clips; tests that need it skip where it is absent."""
+    if not (MUSIC / "fma").is_dir():
+        pytest.skip(f"no real music at {MUSIC}")
+    return MUSIC
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return load_settings(
+        [],
+        [
+            "spark.master=local[2]",
+            "spark.driver_memory=1g",
+            "extract.tracks_per_file=10",
+            "extract.tracks_per_row_group=4",
+            "synthetic.clips_per_genre=8",
+            "synthetic.artists_per_genre=4",
+            "synthetic.duration_s=3",
+            "models.dnn.epochs=3",
+            "models.cnn1d.epochs=1",
+            "models.cnn2d.epochs=1",
+            "models.dnn.batch_size=8",
+        ],
+    )
+
+
+@pytest.fixture(scope="session")
+def spark(settings: Settings) -> Iterator[object]:
+    session = build_session(settings.spark, "genre_spark tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def corpus(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A track table of 24 synthetic clips of 3 s (3 genres) and one file that is no audio."""
+    root = tmp_path_factory.mktemp("corpus")
+    write_synthetic_corpus(root, settings.synthetic, genres=GENRES, workers=2)
+    table = load_fma(root)
+    Path(table["uri"][5].as_py().removeprefix("file://")).write_bytes(b"no audio at all" * 100)
+    write_tracks(table, root / "tracks.parquet")
+    return root / "tracks.parquet"
+
+
+@pytest.fixture(scope="session")
+def dataset(spark: object, corpus: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The corpus with the study's three features: 23 rows and one error row."""
+    specs = resolve_specs(["mfcc_mean", "mfcc", "melgram"])
+    return extract(spark, read_tracks(corpus), specs, tmp_path_factory.mktemp("data") / "dataset", settings)
+
+
+@pytest.fixture(scope="session")
+def run(spark: object, dataset: Dataset, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the smallest model on the artist split, trained and evaluated."""
+    # TensorFlow takes seconds to import: only tests that use it wait.
+    from genre_spark.evaluation.score import evaluate
+    from genre_spark.models.train import train
+
+    path = tmp_path_factory.mktemp("runs") / "dnn"
+    train(dataset, "dnn", "artist", path, settings)
+    evaluate(spark, path, settings.evaluate)
+    return path
+
+
+@pytest.fixture
+def write_clip(tmp_path: Path) -> Callable[..., Path]:
+    """Write a clip of noise and tones; what differs is up to the test."""
+
+    def write(
+        name: str = "clip.wav", *, seconds: float = 1.0, rate: int = 44_100, channels: int = 2, seed: int = 0
+    ) -> Path:
+        random = np.random.default_rng(seed)
+        time = np.arange(round(seconds * rate)) / rate
+        tones = np.stack([np.sin(2 * np.pi * (220 + 110 * channel) * time) for channel in range(channels)], axis=1)
+        samples = 0.3 * tones + 0.05 * random.standard_normal(tones.shape)
+        path = tmp_path / name
+        soundfile.write(path, samples, rate)
+        return path
+
+    return write

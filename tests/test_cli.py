@@ -1,0 +1,164 @@
+"""The command line as a person uses it: separate processes, standard output, exit status."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from genre_spark.corpora.tracks import read_tracks
+from genre_spark.dataset.store import Dataset, open_dataset
+
+REPOSITORY = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+def genre_spark(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "genre-spark", *map(str, arguments)], capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+
+
+def assert_one_clear_line(answer: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert answer.returncode == 1, answer
+    (line,) = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
+    for part in parts:
+        assert part in line
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that the command line trained, evaluated and reported."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "small.yaml").write_text("models: {dnn: {epochs: 2}}\nspark: {master: 'local[1]'}\n")
+    config = ["--config", folder / "small.yaml"]
+    run = folder / "runs" / "dnn"
+    for arguments in (
+        ["train", "--dataset", dataset.path, "--model", "dnn", "--split", "artist", "--run", run],
+        ["evaluate", "--run", run],
+        ["report", "--run", run, "--out", folder / "report.html"],
+    ):
+        answer = genre_spark(*arguments, *config)
+        assert answer.returncode == 0, answer
+    return run
+
+
+def test_the_stages_leave_what_they_say(run: Path) -> None:
+    assert (run / "bundle" / "bundle.json").is_file()
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert {"accuracy", "n", "labels", "confusion", "per_genre"} <= set(metrics)
+    assert "<html" in (run.parents[1] / "report.html").read_text()
+
+
+def test_predict_answers_in_json_and_counts_a_bad_file_among_good_ones(run: Path, dataset: Dataset) -> None:
+    path = dataset.tracks()["uri"][0].as_py().removeprefix("file://")
+    answer = genre_spark("predict", "--bundle", run / "bundle", path, "nowhere.mp3", "--format", "json")
+    assert answer.returncode == 0
+    good, bad = json.loads(answer.stdout)
+    assert set(good) == {"path", "genre", "probabilities"}
+    assert good["path"] == path
+    assert good["genre"] in good["probabilities"]
+    assert bad == {"path": "nowhere.mp3", "error": "AudioNotFound", "detail": "nowhere.mp3: No such file or directory"}
+
+
+def test_predict_answers_in_csv_and_as_a_table(run: Path, dataset: Dataset) -> None:
+    path = dataset.tracks()["uri"][0].as_py().removeprefix("file://")
+    by_csv = genre_spark("predict", "--bundle", run / "bundle", path, "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(by_csv.stdout))
+    assert row["path"] == path
+    assert float(row["p_Rock"]) <= 1
+    table = genre_spark("predict", "--bundle", run / "bundle", path)
+    assert row["genre"] in table.stdout
+
+
+def test_predict_fails_when_no_file_can_be_read(run: Path) -> None:
+    answer = genre_spark("predict", "--bundle", run / "bundle", "nowhere.mp3", "--format", "json")
+    assert answer.returncode == 1
+    assert json.loads(answer.stdout)[0]["error"] == "AudioNotFound"
+
+
+def test_spark_submit_of_the_jobs_gives_what_the_command_gives(
+    corpus: Path, dataset: Dataset, run: Path, tmp_path: Path
+) -> None:
+    def submit(job: str, *arguments: object) -> None:
+        answer = subprocess.run(
+            [BIN / "spark-submit", "--master", "local[2]", f"jobs/{job}.py", *map(str, arguments)],
+            capture_output=True, text=True, check=False, cwd=REPOSITORY,
+            env=os.environ | {"SPARK_CONF_DIR": str(REPOSITORY / "conf")},
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+
+    layout = ["--set", "extract.tracks_per_file=10", "--set", "extract.tracks_per_row_group=4"]
+    submit("extract", "--tracks", corpus, "--out", tmp_path / "dataset", *layout)
+    submitted = open_dataset(tmp_path / "dataset")
+    assert [file.read_bytes() for file in submitted.files()] == [file.read_bytes() for file in dataset.files()]
+    again = tmp_path / "run"
+    submit("train", "--dataset", tmp_path / "dataset", "--model", "dnn", "--run", again, "--set", "models.dnn.epochs=2")
+    submit("evaluate", "--run", again)
+    assert pq.read_table(again / "split.parquet") == pq.read_table(run / "split.parquet")
+    one, two = (json.loads((path / "evaluation" / "metrics.json").read_text()) for path in (run, again))
+    assert one["confusion"] == two["confusion"]
+
+
+def test_corpus_makes_a_track_table_of_some_genres(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tracks.parquet"
+    answer = genre_spark("corpus", "fma", "--root", corpus.parent, "--out", out, "--genres", "Rock, Folk")
+    assert answer.returncode == 0, answer
+    assert "16 tracks of 2 genres" in answer.stdout
+    assert set(read_tracks(out)["genre"].to_pylist()) == {"Rock", "Folk"}
+
+
+def test_bad_input_is_one_clear_line(dataset: Dataset, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    no_tracks = tmp_path / "empty.csv"
+    no_tracks.write_text("track_id,path,genre\n")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("extract: {tracks_per_fil: 3}\n")
+    for arguments, parts in [
+        (["corpus", "folder", "--root", tmp_path / "nowhere", "--out", out], ["nowhere"]),
+        (["corpus", "folder", "--root", tmp_path, "--table", no_tracks, "--out", out], ["empty.csv"]),
+        (["corpus", "fma", "--root", corpus.parent, "--out", out, "--genres", "Rok"], ["'Rok'", "Rock"]),
+        (["corpus", "synthetic", "--root", out, "--out", out, "--genres", "Polka"], ["'Polka'", "Folk"]),
+        (["extract", "--tracks", tmp_path / "none.parquet", "--out", out], ["none.parquet", "genre-spark corpus"]),
+        (["extract", "--tracks", corpus, "--out", out, "--features", "chroma"], ["'chroma'", "mfcc_mean"]),
+        (["extract", "--tracks", corpus, "--out", out, "--config", wrong], ["extract.tracks_per_fil", "wrong.yaml"]),
+        (["extract", "--tracks", corpus, "--out", out, "--set", "extract.tracks_per_file=0"], ["tracks_per_file=0"]),
+        (["extract", "--tracks", corpus, "--out", out, "--config", "no.yaml"], ["no.yaml"]),
+        (["train", "--dataset", tmp_path / "none", "--model", "dnn", "--run", out], ["none", "genre-spark extract"]),
+        (["evaluate", "--run", tmp_path / "none"], ["none", "genre-spark train"]),
+        (["report", "--run", tmp_path / "none", "--out", out], ["none", "genre-spark train"]),
+        (["predict", "--bundle", tmp_path / "none", "a.mp3"], ["none", "no bundle"]),
+    ]:
+        assert_one_clear_line(genre_spark(*arguments), *parts)
+    assert not out.exists()
+
+
+def test_debug_shows_where_an_error_arose(tmp_path: Path) -> None:
+    answer = genre_spark("evaluate", "--run", tmp_path / "none", "--debug")
+    assert answer.returncode == 1
+    assert "Traceback" in answer.stderr
+
+
+def test_every_command_has_help_and_takes_settings() -> None:
+    for command in (
+        ["corpus", "synthetic"],
+        ["corpus", "gtzan"],
+        ["extract"],
+        ["train"],
+        ["evaluate"],
+        ["report"],
+        ["predict"],
+    ):
+        answer = genre_spark(*command, "--help")
+        assert answer.returncode == 0
+        assert {"--config", "--set", "--debug"} <= set(answer.stdout.split())
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    assert genre_spark("train", "--model", "resnet").returncode == 2

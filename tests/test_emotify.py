@@ -1,0 +1,38 @@
+"""Real music end to end, by the commands of the README."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_study_s_smallest_model_beats_chance_on_artists_it_never_heard(music: Path, tmp_path: Path) -> None:
+    def genre_spark(*arguments: object) -> str:
+        answer = subprocess.run(
+            [Path(sys.executable).with_name("genre-spark"), *map(str, arguments)],
+            capture_output=True, text=True, check=False, cwd=REPOSITORY,
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    emotify, tracks, dataset, run = (
+        music / "emotify",
+        tmp_path / "tracks.parquet",
+        tmp_path / "dataset",
+        tmp_path / "run",
+    )
+    genre_spark("corpus", "folder", "--root", emotify, "--table", emotify / "tracks.csv", "--out", tracks)
+    genre_spark("extract", "--tracks", tracks, "--features", "mfcc_mean", "--out", dataset)
+    genre_spark("train", "--dataset", dataset, "--model", "dnn", "--split", "artist", "--run", run)
+    genre_spark("evaluate", "--run", run)
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert (metrics["part"], metrics["chance"]) == ("test", 0.25)
+    assert metrics["accuracy"] >= 0.35
+    clips = sorted(emotify.glob("*/*.mp3"))[::40]
+    answers = json.loads(genre_spark("predict", "--bundle", run / "bundle", *clips, "--format", "json"))
+    assert [answer["path"] for answer in answers] == [str(clip) for clip in clips]
