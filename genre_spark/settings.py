@@ -75,6 +75,9 @@ class ModelSettings(_Section):
     epochs: PositiveInt
     batch_size: PositiveInt = 32
     learning_rate: PositiveFloat = 1e-3
+    # How slowly BatchNorm's moving statistics follow. Keras' 0.99 wants thousands of steps: with few tracks or epochs
+    # they lag behind the weights, and a model that is right in training is at chance in use. `dnn` has no BatchNorm.
+    batch_norm_momentum: float = Field(default=0.99, ge=0.0, lt=1.0)
 
 
 class ModelsSettings(_Section):

@@ -34,38 +34,39 @@ class Architecture:
     rank : int
         Number of axes of that feature's tensor.
     hidden : callable
-        From the standardised input `[shape=(batch, *feature shape)]` to the last hidden layer `[shape=(batch, units)]`.
+        From the standardised input `[shape=(batch, *feature shape)]` and BatchNorm's momentum to the last hidden layer
+        `[shape=(batch, units)]`.
     """
 
     name: str
     feature: str
     rank: int
-    hidden: Callable[[keras.KerasTensor], keras.KerasTensor]
+    hidden: Callable[[keras.KerasTensor, float], keras.KerasTensor]
 
 
-def _dnn(x: keras.KerasTensor) -> keras.KerasTensor:
+def _dnn(x: keras.KerasTensor, momentum: float) -> keras.KerasTensor:
     for _ in range(2):
         x = layers.Dense(256, activation="relu")(x)
         x = layers.Dropout(0.5)(x)
     return x
 
 
-def _cnn1d(x: keras.KerasTensor) -> keras.KerasTensor:
+def _cnn1d(x: keras.KerasTensor, momentum: float) -> keras.KerasTensor:
     # The convolution runs along the coefficients; the frames are its channels.
     for filters in (32, 64):
         x = layers.Conv1D(filters, 3, activation="relu", kernel_regularizer=keras.regularizers.L2(L2_STRENGTH))(x)
         x = layers.MaxPooling1D(2)(x)
-        x = layers.BatchNormalization()(x)
+        x = layers.BatchNormalization(momentum=momentum)(x)
         x = layers.Dropout(DROPOUT)(x)
     return layers.Flatten()(x)
 
 
-def _cnn2d(x: keras.KerasTensor) -> keras.KerasTensor:
+def _cnn2d(x: keras.KerasTensor, momentum: float) -> keras.KerasTensor:
     x = layers.Reshape((*x.shape[1:], 1))(x)
     for filters in (32, 64, 64, 32):
         x = layers.Conv2D(filters, 3, activation="relu")(x)
         x = layers.MaxPooling2D(2)(x)
-        x = layers.BatchNormalization()(x)
+        x = layers.BatchNormalization(momentum=momentum)(x)
         x = layers.Dropout(DROPOUT)(x)
     return layers.Dense(256, activation="relu")(layers.Flatten()(x))
 
@@ -93,7 +94,9 @@ def find_architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def build_model(name: str, shape: tuple[int, ...], n_genres: int, scaler: Scaler) -> keras.Model:
+def build_model(
+    name: str, shape: tuple[int, ...], n_genres: int, scaler: Scaler, *, batch_norm_momentum: float = 0.99
+) -> keras.Model:
     """Build an untrained model.
 
     Parameters
@@ -106,6 +109,8 @@ def build_model(name: str, shape: tuple[int, ...], n_genres: int, scaler: Scaler
         Number of outputs.
     scaler : Scaler
         Mean and variance `[shape=(shape[0],)]` of the training part.
+    batch_norm_momentum : float
+        How slowly BatchNorm's moving statistics follow in training; it changes nothing in a trained model.
 
     Returns
     -------
@@ -124,7 +129,7 @@ def build_model(name: str, shape: tuple[int, ...], n_genres: int, scaler: Scaler
     # Axis 1 of the batch is the coefficient or the band: one mean and variance each, over time where there is time.
     standardised = layers.Normalization(axis=1, mean=scaler.mean, variance=scaler.variance)(inputs)
     try:
-        hidden = architecture.hidden(standardised)
+        hidden = architecture.hidden(standardised, batch_norm_momentum)
     except ValueError:
         raise ModelError(f"model {name}: a feature of shape {shape} is too small for its convolutions") from None
     return keras.Model(inputs, layers.Dense(n_genres, activation="softmax", name="genre")(hidden), name=name)

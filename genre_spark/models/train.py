@@ -89,7 +89,7 @@ def train(
         _make_room(run, overwrite=overwrite)
         write_split(split, run / SPLIT)
         scaler = fit_scaler(training)
-        model = build_model(model_name, spec.shape, len(labels), scaler)
+        model = build_model(model_name, spec.shape, len(labels), scaler, batch_norm_momentum=chosen.batch_norm_momentum)
         model.compile(
             optimizer=keras.optimizers.Adam(chosen.learning_rate),
             loss="sparse_categorical_crossentropy",
