@@ -32,7 +32,7 @@ def test_the_study_s_smallest_model_beats_chance_on_artists_it_never_heard(music
     genre_spark("evaluate", "--run", run)
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert (metrics["part"], metrics["chance"]) == ("test", 0.25)
-    # Four seeds of the training gave 0.53 to 0.61 on this split; by guessing, 15 of 36 come up twice in a hundred times.
+    # Four seeds of the training gave 0.53 to 0.61 on this split; guessing gets 15 of 36 twice in a hundred times.
     assert metrics["accuracy"] >= 0.4
     clips = sorted(emotify.glob("*/*.mp3"))[::40]
     answers = json.loads(genre_spark("predict", "--bundle", run / "bundle", *clips, "--format", "json"))
