@@ -32,7 +32,7 @@ class Counter:
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """One more epoch is done, with these accuracies."""
-        note = f"accuracy {row['accuracy']:.1%}, validation {row['val_accuracy']:.1%}"
+        note = f"accuracy {row['accuracy']:.0%}, validation {row['val_accuracy']:.0%}"
         self._progress.update(self._task, advance=1, note=note)
 
 
@@ -41,7 +41,7 @@ def counted(console: Console, what: str, total: int, unit: str) -> Iterator[Coun
     """Show a bar while the body works; where there is no terminal only its last state is printed."""
     progress = Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeElapsedColumn(),
