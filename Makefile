@@ -53,22 +53,22 @@ setup: $(READY) ## Build .venv from the lock file; needs Python 3.11 or 3.12 and
 
 .PHONY: corpus extract train evaluate report predict
 corpus: $(READY) ## Make a track table (CORPUS=fma|gtzan|folder|synthetic ROOT=...)
-	$(RUN_STAGE) corpus $(CORPUS) --root $(ROOT) --out $(TRACKS) $(CONFIG) $(ARGS)
+	$(RUN_STAGE) corpus $(CORPUS) --root "$(ROOT)" --out "$(TRACKS)" $(CONFIG) $(ARGS)
 
 extract: $(READY) ## Compute the FEATURES of all TRACKS into DATASET, with Spark
-	$(RUN_STAGE) extract --tracks $(TRACKS) --features $(FEATURES) --out $(DATASET) $(CONFIG) $(ARGS)
+	$(RUN_STAGE) extract --tracks "$(TRACKS)" --features $(FEATURES) --out "$(DATASET)" $(CONFIG) $(ARGS)
 
 train: $(READY) ## Train MODEL on DATASET under SPLIT into RUN
-	$(RUN_STAGE) train --dataset $(DATASET) --model $(MODEL) --split $(SPLIT) --run $(RUN) $(CONFIG) $(ARGS)
+	$(RUN_STAGE) train --dataset "$(DATASET)" --model $(MODEL) --split $(SPLIT) --run "$(RUN)" $(CONFIG) $(ARGS)
 
 evaluate: $(READY) ## Score RUN: predictions, metrics, confusion matrix, with Spark
-	$(RUN_STAGE) evaluate --run $(RUN) $(CONFIG) $(ARGS)
+	$(RUN_STAGE) evaluate --run "$(RUN)" $(CONFIG) $(ARGS)
 
 report: $(READY) ## Write REPORT over RUN (more with ARGS="--run OTHER")
-	$(RUN_STAGE) report --run $(RUN) --out $(REPORT) $(CONFIG) $(ARGS)
+	$(RUN_STAGE) report --run "$(RUN)" --out "$(REPORT)" $(CONFIG) $(ARGS)
 
 predict: $(READY) ## Predict the genre of FILES with the model of RUN
-	$(RUN_STAGE) predict --bundle $(RUN)/bundle $(CONFIG) $(ARGS) $(FILES)
+	$(RUN_STAGE) predict --bundle "$(RUN)/bundle" $(CONFIG) $(ARGS) $(FILES)
 
 ##@ Development
 
@@ -97,8 +97,8 @@ lock: ## Resolve setup.py's ranges anew into requirements/lock.txt (needs uv)
 		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements/lock.txt
 
 .PHONY: clean
-clean: ## Remove what was built (not .venv, not build/demo's corpus alone: all of build/)
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove all of build/ and the caches, not .venv
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): requirements/lock.txt setup.py
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }

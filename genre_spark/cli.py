@@ -6,6 +6,7 @@ needs is imported only when it runs.
 
 import functools
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Root = Annotated[Path, typer.Option(help="Folder of the corpus.")]
 TracksOut = Annotated[Path, typer.Option("--out", metavar="TRACKS.parquet", help="Track table to write.")]
 Genres = Annotated[
-    str | None, typer.Option(metavar="A,B,...", help="Only tracks of these genres.", show_default="all genres")
+    list[str] | None,
+    typer.Option("--genre", metavar="NAME", help="Only tracks of this genre; repeatable.", show_default="all genres"),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there already.")]
 
@@ -61,13 +63,19 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
             format="%(message)s",
             handlers=[RichHandler(console=stderr, show_time=False, show_path=False)],
         )
-        logging.getLogger("py4j").setLevel(logging.WARNING)
+        # py4j logs tracebacks of its own when a job is interrupted.
+        logging.getLogger("py4j").setLevel(logging.WARNING if debug else logging.CRITICAL + 1)
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             command(*args, debug=debug, **kwargs)
         except GenreSparkError as error:
             if debug:
                 raise
             fail(str(error))
+        except ModuleNotFoundError as error:
+            if debug or (error.name or "").startswith("genre_spark"):
+                raise
+            fail(f"this command needs {error.name}, which is not installed; `pip install 'genre-spark[all]'` brings it")
         except KeyboardInterrupt:
             stderr.print("interrupted")
             raise typer.Exit(130) from None
@@ -80,6 +88,11 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _interrupt(number: int, frame: object) -> None:
+    # As with Ctrl-C: what was begun is cleaned up on the way out.
+    raise KeyboardInterrupt
+
+
 def fail(message: str) -> None:
     """Say what is wrong in one line and exit with status 1."""
     stderr.print(f"[bold red]error:[/] {escape(' '.join(message.split()))}", soft_wrap=True)
@@ -90,11 +103,11 @@ def _settings(config: Sequence[Path] | None, overrides: Sequence[str] | None) ->
     return load_settings(config or (), overrides or ())
 
 
-def _write_table(table: Any, path: Path, genres: str | None) -> None:
+def _write_table(table: Any, path: Path, genres: Sequence[str] | None) -> None:
     from genre_spark.corpora.tracks import keep_genres, write_tracks
 
-    if genres is not None:
-        table = keep_genres(table, _names(genres))
+    if genres:
+        table = keep_genres(table, genres)
     write_tracks(table, path)
     known = table["genre"].drop_null().unique()
     stdout.print(f"{table.num_rows} tracks of {len(known)} genres -> {escape(str(path))}")
@@ -169,7 +182,7 @@ def synthetic(
     from genre_spark.corpora.tracks import check_genres
 
     settings = _settings(config, set_).synthetic
-    chosen = FMA_SMALL_GENRES if genres is None else check_genres(_names(genres), FMA_SMALL_GENRES)
+    chosen = check_genres(genres, FMA_SMALL_GENRES) if genres else FMA_SMALL_GENRES
     with counted(stderr, "composing", settings.clips_per_genre * len(chosen), "clips") as advance:
         write_synthetic_corpus(root, settings, genres=chosen, on_clip=advance.by_one)
     _write_table(load_fma(root), out, None)
@@ -240,6 +253,7 @@ def train(
 @stage
 def evaluate(
     run: Annotated[list[Path], typer.Option(help="Run folder; repeatable.")],
+    dataset: Annotated[Path | None, typer.Option(help="Dataset folder, if it was moved since the training.")] = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
@@ -254,7 +268,7 @@ def evaluate(
     spark = build_session(settings.spark, "genre-spark evaluate")
     for folder, record in zip(run, records, strict=True):
         with counted(stderr, f"scoring {record.model}", sum(record.tracks.values()), "tracks") as progress:
-            metrics = run_evaluation(spark, folder, settings.evaluate, on_tracks=progress.to)
+            metrics = run_evaluation(spark, folder, settings.evaluate, dataset_path=dataset, on_tracks=progress.to)
         stdout.print(
             f"{record.model}: {metrics['accuracy']:.1%} of {metrics['n']} {metrics['part']} tracks right "
             f"(chance {metrics['chance']:.1%}) -> {escape(str(folder / 'evaluation'))}"

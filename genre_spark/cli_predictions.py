@@ -29,7 +29,7 @@ def print_predictions(results: Sequence[Prediction | Failure], form: Literal["ta
         column per genre.
     """
     if form == "json":
-        json.dump([asdict(result) for result in results], sys.stdout, indent=2, ensure_ascii=False)
+        json.dump([asdict(result) for result in results], sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
         sys.stdout.write("\n")
     elif form == "csv":
         _print_csv(results)

@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from genre_spark.errors import GenreSparkError
+
 
 class Counter:
     """What a stage reports to while it works."""
@@ -50,4 +52,8 @@ def counted(console: Console, what: str, total: int, unit: str) -> Iterator[Coun
         console=console,
     )
     with progress:
-        yield Counter(progress, progress.add_task(what, total=total, note=""))
+        try:
+            yield Counter(progress, progress.add_task(what, total=total, note=""))
+        except GenreSparkError:
+            progress.live.transient = True  # the error's line is all that is left to say
+            raise

@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    model_validator,
+)  # fmt: skip
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from genre_spark.errors import SettingsError
 
 # NumPy, scikit-learn and Keras take seeds of 32 bits.
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+# Strict: `true` is no number of epochs.
+Count = Annotated[int, Field(gt=0, strict=True)]
 
 
 def _spark_text(value: object) -> object:
@@ -27,12 +37,18 @@ def _spark_text(value: object) -> object:
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, content: object) -> object:
+        # A section whose keys are all commented out is null in YAML.
+        return {} if content is None else content
+
 
 class SyntheticSettings(_Section):
     """The corpus that `genre-spark corpus synthetic` composes."""
 
-    clips_per_genre: PositiveInt = 40
-    artists_per_genre: PositiveInt = 10
+    clips_per_genre: Count = 40
+    artists_per_genre: Count = 10
     duration_s: PositiveFloat = 30.0
     seed: Seed = 0
 
@@ -47,8 +63,8 @@ class ExtractSettings(_Section):
     """Layout of a dataset, and when an extraction counts as failed."""
 
     # One file is one Spark task. Row groups of 10 to 25 tracks were the fastest to read (half-megabyte tensors).
-    tracks_per_file: PositiveInt = 64
-    tracks_per_row_group: PositiveInt = 16
+    tracks_per_file: Count = 32
+    tracks_per_row_group: Count = 16
     max_error_fraction: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
@@ -66,14 +82,14 @@ class TrainSettings(_Section):
 
     seed: Seed = 0
     # Up to this size the training and validation tensors are read once and kept in memory.
-    cache_mb: int = Field(default=4_096, ge=0)
+    cache_mb: int = Field(default=4_096, ge=0, strict=True)
 
 
 class ModelSettings(_Section):
     """How one model is trained."""
 
-    epochs: PositiveInt
-    batch_size: PositiveInt = 32
+    epochs: Count
+    batch_size: Count = 32
     learning_rate: PositiveFloat = 1e-3
     # How slowly BatchNorm's moving statistics follow. Keras' 0.99 wants thousands of steps: with few tracks or epochs
     # they lag behind the weights, and a model that is right in training is at chance in use. `dnn` has no BatchNorm.
@@ -91,7 +107,7 @@ class ModelsSettings(_Section):
 class EvaluateSettings(_Section):
     """The Spark job that scores a dataset."""
 
-    batch_size: PositiveInt = 32
+    batch_size: Count = 32
 
 
 class SparkSettings(_Section):

@@ -33,7 +33,7 @@ ONE_THREAD = (
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
 )  # fmt: skip
 
-# Defaults that any other source (spark-defaults.conf, spark-submit's flags, the settings) may change.
+# Defaults that the settings, and under spark-submit its flags and spark-defaults.conf, may change.
 DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.session.timeZone": "UTC",
@@ -126,7 +126,8 @@ def _java_home_over(jre: Path) -> Path:
 def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
     """Start the session, or return the one that runs.
 
-    What `spark-submit` and `spark-defaults.conf` say wins over the settings, and the settings over the defaults here.
+    Under `spark-submit` its flags and `spark-defaults.conf` win over the settings; the settings win over the defaults
+    here. Without it the settings rule, and `spark-defaults.conf` adds only what neither they nor the defaults name.
 
     Parameters
     ----------
@@ -141,6 +142,8 @@ def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
         If pyspark or a Java is missing.
     """
     os.environ["JAVA_HOME"] = str(find_java_home())
+    if os.environ.get("LC_ALL") in ("C", "POSIX"):
+        os.environ["LC_ALL"] = "C.UTF-8"  # or the JVM can't name a file with an umlaut
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
         from pyspark import SparkConf, SparkContext

@@ -108,7 +108,7 @@ def test_spark_submit_of_the_jobs_gives_what_the_command_gives(
 
 def test_corpus_makes_a_track_table_of_some_genres(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "tracks.parquet"
-    answer = genre_spark("corpus", "fma", "--root", corpus.parent, "--out", out, "--genres", "Rock, Folk")
+    answer = genre_spark("corpus", "fma", "--root", corpus.parent, "--out", out, "--genre", "Rock", "--genre", "Folk")
     assert answer.returncode == 0, answer
     assert "16 tracks of 2 genres" in answer.stdout
     assert set(read_tracks(out)["genre"].to_pylist()) == {"Rock", "Folk"}
@@ -123,8 +123,8 @@ def test_bad_input_is_one_clear_line(dataset: Dataset, corpus: Path, tmp_path: P
     for arguments, parts in [
         (["corpus", "folder", "--root", tmp_path / "nowhere", "--out", out], ["nowhere"]),
         (["corpus", "folder", "--root", tmp_path, "--table", no_tracks, "--out", out], ["empty.csv"]),
-        (["corpus", "fma", "--root", corpus.parent, "--out", out, "--genres", "Rok"], ["'Rok'", "Rock"]),
-        (["corpus", "synthetic", "--root", out, "--out", out, "--genres", "Polka"], ["'Polka'", "Folk"]),
+        (["corpus", "fma", "--root", corpus.parent, "--out", out, "--genre", "Rok"], ["'Rok'", "Rock"]),
+        (["corpus", "synthetic", "--root", out, "--out", out, "--genre", "Polka"], ["'Polka'", "Folk"]),
         (["extract", "--tracks", tmp_path / "none.parquet", "--out", out], ["none.parquet", "genre-spark corpus"]),
         (["extract", "--tracks", corpus, "--out", out, "--features", "chroma"], ["'chroma'", "mfcc_mean"]),
         (["extract", "--tracks", corpus, "--out", out, "--config", wrong], ["extract.tracks_per_fil", "wrong.yaml"]),
@@ -134,6 +134,8 @@ def test_bad_input_is_one_clear_line(dataset: Dataset, corpus: Path, tmp_path: P
         (["evaluate", "--run", tmp_path / "none"], ["none", "genre-spark train"]),
         (["report", "--run", tmp_path / "none", "--out", out], ["none", "genre-spark train"]),
         (["predict", "--bundle", tmp_path / "none", "a.mp3"], ["none", "no bundle"]),
+        (["corpus", "fma", "--root", corpus.parent, "--out", tmp_path], [str(tmp_path), "can't be written"]),
+        (["corpus", "fma", "--root", corpus.parent, "--out", wrong / "x"], ["wrong.yaml", "can't be written"]),
     ]:
         assert_one_clear_line(genre_spark(*arguments), *parts)
     assert not out.exists()
@@ -147,8 +149,7 @@ def test_debug_shows_where_an_error_arose(tmp_path: Path) -> None:
 
 def test_every_command_has_help_and_takes_settings() -> None:
     for command in (
-        ["corpus", "synthetic"],
-        ["corpus", "gtzan"],
+        *(["corpus", name] for name in ("fma", "gtzan", "folder", "synthetic")),
         ["extract"],
         ["train"],
         ["evaluate"],

@@ -183,3 +183,14 @@ def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
     file = tmp_path / "song.yaml"
     file.write_bytes(b"\xff\xfb\x90\x00")
     assert refusal([file]).startswith(f"{file}: not YAML")
+
+
+def test_true_is_no_number_of_epochs():
+    with pytest.raises(SettingsError, match="models.dnn.epochs=True"):
+        load_settings([], ["models.dnn.epochs=true"])
+
+
+def test_a_section_with_nothing_in_it_keeps_its_defaults(tmp_path):
+    file = tmp_path / "empty.yaml"
+    file.write_text("models:\nextract:\n  # tracks_per_file: 3\n")
+    assert load_settings([file]) == Settings()

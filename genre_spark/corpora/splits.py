@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from genre_spark.corpora.tracks import PARTS
 from genre_spark.errors import EnvironmentSetupError, SplitError
+from genre_spark.files import complete_file
 from genre_spark.settings import SplitSettings
 
 Scheme = Literal["study", "official", "artist"]
@@ -112,10 +113,8 @@ def split_digest(split: pa.Table) -> str:
 
 def write_split(split: pa.Table, path: Path) -> None:
     """Write a split as Parquet; the file appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(split, partial)
-    partial.replace(path)
+    with complete_file(path, SplitError) as partial:
+        pq.write_table(split, partial)
 
 
 def read_split(path: Path) -> pa.Table:
@@ -154,7 +153,7 @@ def _study(tracks: pa.Table, settings: SplitSettings) -> list[str | None]:
     names, sizes = np.unique(genres, return_counts=True)
     single = names[sizes == 1]
     if len(single):
-        logger.warning("genres with a single track, which trains and validates nothing: %s", ", ".join(single))
+        logger.warning("genres with a single track, which is trained on and never validated: %s", ", ".join(single))
     rows = np.flatnonzero(~np.isin(genres, single))
     try:
         _, validation = train_test_split(

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genre_spark.errors import CorpusError
+from genre_spark.files import complete_file
 
 # `genre` is null when unknown; `split` is the corpus's own (training, validation, test), null where it has none.
 TRACK_SCHEMA = pa.schema(
@@ -78,10 +79,8 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
 
 def write_tracks(table: pa.Table, path: Path) -> None:
     """Write a track table; the file appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial)
-    partial.replace(path)
+    with complete_file(path, CorpusError) as partial:
+        pq.write_table(table, partial)
 
 
 def read_tracks(path: Path) -> pa.Table:

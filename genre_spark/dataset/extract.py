@@ -7,7 +7,6 @@ twice leaves behind is never read.
 """
 
 import logging
-import shutil
 import time
 import uuid
 from collections import Counter
@@ -33,6 +32,7 @@ from genre_spark.dataset.store import (
 )  # fmt: skip
 from genre_spark.errors import AudioError, DatasetError, ExtractionFailed
 from genre_spark.features.spec import FeatureSpec
+from genre_spark.files import replace_folder, staging_folder
 from genre_spark.provenance import now, versions_of
 from genre_spark.settings import Settings
 from genre_spark.spark import watch
@@ -88,30 +88,41 @@ def extract(
     DatasetError
         If `out` holds something else.
     ExtractionFailed
-        If no track, or a smaller share than the settings ask for, could be read. The dataset stands by then.
+        If no track could be read, or more failed than the settings allow. What was computed is written by then: to
+        `out`, or beside it (`<out>.failed`) where a dataset would be lost.
     """
     out = out.resolve()
     if _is_there(out, tracks, specs, settings, overwrite=overwrite):
-        logger.info("%s holds these tracks and features already", out)
-    else:
-        started = time.monotonic()
-        staging = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            for table in (FEATURES, ERRORS):
-                (staging / table).mkdir(parents=True)
-            written = _run_job(spark, tracks, specs, staging, settings, on_tracks)
-            _give_final_names(staging, written)
-            _write_manifest(staging, tracks, specs, settings, time.monotonic() - started)
-            if out.exists():
-                shutil.rmtree(out)
-            staging.rename(out)
-        except OSError as error:
-            raise DatasetError(f"{error.filename or out}: the dataset can't be written: {error.strerror}") from None
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    dataset = open_dataset(out)
-    _check_errors(dataset, settings)
+        logger.warning("%s holds these tracks and features already: nothing was computed (--overwrite does)", out)
+        return open_dataset(out)
+    started = time.monotonic()
+    with staging_folder(out, DatasetError) as staging:
+        for table in (FEATURES, ERRORS):
+            (staging / table).mkdir()
+        written = _run_job(spark, tracks, specs, staging, settings, on_tracks)
+        _give_final_names(staging, written)
+        manifest = _write_manifest(staging, tracks, specs, settings, time.monotonic() - started)
+        failed = _has_failed(manifest, settings)
+        target = out.with_name(f"{out.name}.failed") if failed and _stands(out, settings) else out
+        replace_folder(staging, target)
+    dataset = open_dataset(target)
+    if failed:
+        counts, first = manifest.counts, dataset.errors().slice(0, 1).to_pylist()[0]
+        raise ExtractionFailed(
+            f"{target}: {counts['errors']} of {counts['tracks']} tracks failed (the first: {first['detail']}), more "
+            f"than extract.max_error_fraction={settings.extract.max_error_fraction:g} allows; see its {ERRORS}/ table"
+        )
     return dataset
+
+
+def _has_failed(manifest: Manifest, settings: Settings) -> bool:
+    share = manifest.counts["errors"] / manifest.counts["tracks"]
+    return not manifest.counts["features"] or share > settings.extract.max_error_fraction
+
+
+def _stands(out: Path, settings: Settings) -> bool:
+    """Tell whether `out` is a dataset that didn't fail."""
+    return (out / MANIFEST).is_file() and not _has_failed(open_dataset(out).manifest, settings)
 
 
 def _is_there(
@@ -129,6 +140,8 @@ def _is_there(
     same = (manifest.digests, manifest.tracks_digest, manifest.audio) == (
         wanted, tracks_digest(tracks), settings.audio.model_dump()
     )  # fmt: skip
+    if same and _has_failed(manifest, settings):
+        return False  # perhaps a disk was not mounted: nothing of use is lost by another try
     if not same:
         raise DatasetError(f"{out}: holds a dataset of other tracks, features or settings; replace it with --overwrite")
     return True
@@ -243,7 +256,7 @@ def _give_final_names(staging: Path, written: list[dict[str, Any]]) -> None:
 
 def _write_manifest(
     staging: Path, tracks: pa.Table, specs: Sequence[FeatureSpec], settings: Settings, wall_s: float
-) -> None:
+) -> Manifest:
     """Write `extraction.json` from what is on the disk, and check that every track is there once."""
     features = sum(pq.read_metadata(file).num_rows for file in (staging / FEATURES).iterdir())
     kinds: Counter[str] = Counter()
@@ -267,15 +280,4 @@ def _write_manifest(
         wall_s=round(wall_s, 3),
     )
     (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def _check_errors(dataset: Dataset, settings: Settings) -> None:
-    counts = dataset.manifest.counts
-    share = counts["errors"] / counts["tracks"]
-    if counts["features"] and share <= settings.extract.max_error_fraction:
-        return
-    first = dataset.errors().slice(0, 1).to_pylist()[0]
-    raise ExtractionFailed(
-        f"{dataset.path}: {counts['errors']} of {counts['tracks']} tracks failed (the first: {first['detail']}), "
-        f"more than extract.max_error_fraction={settings.extract.max_error_fraction:g} allows; see its {ERRORS}/ table"
-    )
+    return manifest

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from genre_spark.dataset.feed import Feed
 from genre_spark.errors import BundleError
+from genre_spark.files import complete_file
 
 _ARRAYS = ("mean", "variance", "n_samples")
 
@@ -39,11 +40,8 @@ class Scaler:
 
     def save(self, path: Path) -> None:
         """Write an .npz file without pickles; it appears under its name only when it is complete."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
+        with complete_file(path, BundleError) as partial, partial.open("wb") as file:
             np.savez(file, mean=self.mean, variance=self.variance, n_samples=np.int64(self.n_samples))
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:

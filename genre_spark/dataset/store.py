@@ -100,16 +100,34 @@ class Dataset(BaseModel):
         """
         specs = {spec.name: spec for spec in self.manifest.specs}
         if name not in specs:
+            command = f"genre-spark extract --tracks ... --features {','.join([*specs, name])} --out {self.path}"
             raise DatasetError(
-                f"{self.path}: has no feature {name!r}, only {', '.join(specs)}; "
-                f"extract it with `genre-spark extract --features {','.join([*specs, name])}`"
+                f"{self.path}: has no feature {name!r}, only {', '.join(specs)}; extract anew with `{command} --overwrite`"
             )
         return specs[name]
 
     def tracks(self) -> pa.Table:
-        """Columns of the track table for the tracks that have features, sorted by `track_id`."""
-        table = pyarrow.dataset.dataset(self.files()).to_table(columns=TRACK_SCHEMA.names)
-        return table.cast(TRACK_SCHEMA).sort_by("track_id")
+        """Columns of the track table for the tracks that have features, sorted by `track_id`.
+
+        Raises
+        ------
+        DatasetError
+            If there is no such track, a file can't be read, or rows are missing.
+        """
+        expected = self.manifest.counts["features"]
+        if not expected:
+            raise DatasetError(f"{self.path}: no track has features; see its {ERRORS}/ table, and extract again")
+        try:
+            table = pyarrow.dataset.dataset(self.files(), schema=TRACK_SCHEMA).to_table()
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(
+                f"{self.path}: can't be read: {' '.join(str(error).split())}; extract it again"
+            ) from None
+        if table.num_rows != expected:
+            raise DatasetError(
+                f"{self.path}: holds {table.num_rows} tracks where {expected} were written; extract it again"
+            )
+        return table.sort_by("track_id")
 
     def errors(self) -> pa.Table:
         """The error table, sorted by `track_id`."""

@@ -22,9 +22,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from genre_spark.errors import RunError
 from genre_spark.evaluation.metrics import row_shares
 from genre_spark.evaluation.study import STUDY
 from genre_spark.features.spec import FeatureSpec
+from genre_spark.files import complete_file
 
 # Blue and vermilion are told apart with every common colour blindness (after Okabe and Ito); darkened until small text
 # in them has a contrast of 4.5 on white.
@@ -209,11 +211,8 @@ def to_svg(figure: Figure, *, ids: str = "", description: str = "") -> str:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Save a figure on a white ground; the file appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with _style():
+    with _style(), complete_file(path, RunError) as partial:
         figure.savefig(partial, format="png", dpi=160, facecolor="white")
-    partial.replace(path)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ A task is one Parquet file: its Python worker reads the one column that the mode
 through Spark, which joins them with the split and counts. No track's row comes to the driver.
 """
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genre_spark.corpora.splits import read_split
 from genre_spark.dataset.store import open_dataset, tensors_of
 from genre_spark.errors import RunError
 from genre_spark.evaluation.figures import confusion_figure, save_png
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
+from genre_spark.files import replace_folder, staging_folder
 from genre_spark.models.bundle import Bundle, load_bundle, read_description
 from genre_spark.models.run import BUNDLE, EVALUATION, SPLIT, RunRecord, read_run_record
 from genre_spark.settings import EvaluateSettings
@@ -43,6 +44,7 @@ def evaluate(
     run: Path,
     settings: EvaluateSettings,
     *,
+    dataset_path: Path | None = None,
     on_tracks: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Score every track of a run's dataset and write `RUN/evaluation/`.
@@ -55,6 +57,8 @@ def evaluate(
         A finished run.
     settings : EvaluateSettings
         Size of the batches.
+    dataset_path : Path, optional
+        Where the run's dataset is now, if it was moved.
     on_tracks : callable, optional
         Called from a thread with the number of tracks scored so far.
 
@@ -70,13 +74,12 @@ def evaluate(
     """
     record = read_run_record(run)
     labels = read_description(run / BUNDLE).labels
-    dataset = open_dataset(Path(record.dataset))
+    dataset = open_dataset(dataset_path or Path(record.dataset))
     spec = dataset.spec(record.feature)
     if spec.digest != record.spec_digest:
         raise RunError(f"{dataset.path}: {spec.name} was extracted anew with other numbers; train {run} again")
-    folder = run / EVALUATION
-    partial = run / f".{EVALUATION}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    if dataset.manifest.tracks_digest != record.tracks_digest:
+        raise RunError(f"{dataset.path}: holds other tracks than {run} was trained on; train again")
     done = spark.sparkContext.accumulator(0)
     bundle = spark.sparkContext.broadcast(
         {file.name: file.read_bytes() for file in (run / BUNDLE).iterdir() if file.is_file()}
@@ -88,17 +91,22 @@ def evaluate(
         .repartitionByRange(files.num_rows, "file")
         .mapInArrow(score_files, "track_id string, predicted string, probabilities array<float>")
     )
-    with watch(lambda: done.value, on_tracks):
-        _with_truth(spark, scored, run).write.parquet(str(partial / PREDICTIONS))
-    bundle.unpersist()
-    confusions = _confusions(spark.read.parquet(str(partial / PREDICTIONS)), labels)
-    _check_complete(confusions, record, run)
-    metrics = build_metrics(confusions, labels, next(part for part in JUDGED_FIRST if part in confusions))
-    write_metrics(partial, metrics)
-    title = f"{record.model}: {metrics['part']} part of the {record.split} split"
-    save_png(confusion_figure(confusions[metrics["part"]], labels, title=title), partial / CONFUSION_PICTURE)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    # Kept, because they are written and counted.
+    predictions = _with_truth(spark, scored, run).persist()
+    try:
+        with staging_folder(run / EVALUATION, RunError) as staging:
+            with watch(lambda: done.value, on_tracks):
+                predictions.write.parquet(str(staging / PREDICTIONS))
+            confusions = _confusions(predictions, labels)
+            _check_complete(confusions, record, run)
+            metrics = build_metrics(confusions, labels, next(part for part in JUDGED_FIRST if part in confusions))
+            write_metrics(staging, metrics)
+            title = f"{record.model}: {metrics['part']} part of the {record.split} split"
+            save_png(confusion_figure(confusions[metrics["part"]], labels, title=title), staging / CONFUSION_PICTURE)
+            replace_folder(staging, run / EVALUATION)
+    finally:
+        predictions.unpersist()
+        bundle.unpersist()
     return metrics
 
 
@@ -141,7 +149,9 @@ def _bundle_in_worker(key: str, files: dict[str, bytes]) -> Bundle:
 
 def _with_truth(spark: "SparkSession", scored: "DataFrame", run: Path) -> "DataFrame":
     """Join predictions with genre and part; both are null for tracks that stand in no part."""
-    return scored.join(spark.read.parquet(str(run / SPLIT)), on="track_id", how="left").select(
+    # Not by Spark's own reader, which takes brackets and stars in a path for a pattern.
+    split = spark.createDataFrame(read_split(run / SPLIT))
+    return scored.join(split, on="track_id", how="left").select(
         "track_id", "part", "genre", "predicted", "probabilities"
     )
 

@@ -1,13 +1,19 @@
 """Bytes to mono float32 PCM, with named errors."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import soundfile
 
 from genre_spark.errors import AudioEmpty, AudioNotFinite, AudioNotFound, AudioTooLong, AudioUndecodable
+from genre_spark.files import printable
+
+# libsndfile's SF_COUNT_MAX: the length of a FLAC that was written into a pipe. libsndfile can't read it to its end, and
+# librosa can't either.
+_UNKNOWN_LENGTH = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def local_path(uri: str | Path) -> Path:
     parts = urlsplit(text)
     if parts.scheme != "file":
         raise AudioNotFound(f"{text}: only local files and file:// URIs can be read")
-    return Path(unquote(parts.path))
+    return Path(os.fsdecode(unquote_to_bytes(parts.path)))
 
 
 def decode(uri: str | Path, *, max_duration_s: float = 1_800.0) -> Pcm:
@@ -71,29 +77,33 @@ def decode(uri: str | Path, *, max_duration_s: float = 1_800.0) -> Pcm:
         Each names the file.
     """
     path = local_path(uri)
+    name = printable(path)
     try:
         size = path.stat().st_size
         # Anything else (a FIFO, say) could block the decoder for ever.
         if not path.is_file():
-            raise AudioNotFound(f"{path}: not a file")
+            raise AudioNotFound(f"{name}: not a file")
     except OSError as error:
-        raise AudioNotFound(f"{path}: {error.strerror}") from None
+        raise AudioNotFound(f"{name}: {error.strerror}") from None
     if size == 0:
-        raise AudioEmpty(f"{path}: the file is empty (0 bytes)")
+        raise AudioEmpty(f"{name}: the file is empty (0 bytes)")
     try:
-        with soundfile.SoundFile(path) as sound:
+        # As bytes: soundfile refuses a name that is no UTF-8.
+        with soundfile.SoundFile(os.fsencode(path)) as sound:
             rate = sound.samplerate
+            if sound.frames == _UNKNOWN_LENGTH:
+                raise AudioUndecodable(f"{name}: doesn't tell its length; encode it anew, from a file and not a pipe")
             if sound.frames > max_duration_s * rate:
                 raise AudioTooLong(
-                    f"{path}: lasts {sound.frames / rate:.1f} s, more than audio.max_duration_s={max_duration_s:g}"
+                    f"{name}: lasts {sound.frames / rate:.1f} s, more than audio.max_duration_s={max_duration_s:g}"
                 )
             samples = sound.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise AudioUndecodable(f"{path}: not audio that can be decoded (libsndfile: {error.error_string})") from None
+        raise AudioUndecodable(f"{name}: not audio that can be decoded (libsndfile: {error.error_string})") from None
     if samples.shape[0] == 0:
-        raise AudioEmpty(f"{path}: no samples in {size} bytes")
+        raise AudioEmpty(f"{name}: no samples in {size} bytes")
     if not np.isfinite(samples).all():
-        raise AudioNotFinite(f"{path}: the samples hold NaN or infinity")
+        raise AudioNotFinite(f"{name}: the samples hold NaN or infinity")
     return Pcm(_mono(samples), rate)
 
 

@@ -1,7 +1,9 @@
 """PCM to arrays: one decode, one resampling per rate, one mel spectrogram per analysis, shared by all specs."""
 
+import contextlib
 import functools
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import librosa
@@ -11,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from genre_spark.errors import AudioNotFinite
 from genre_spark.features.audio import Pcm, decode
 from genre_spark.features.spec import FeatureSpec, resolve_specs
+from genre_spark.files import printable
 
 
 def extract_file(
@@ -26,7 +29,7 @@ def extract_file(
     path : str or Path
         A path or a `file://` URI.
     features : iterable of str or FeatureSpec
-        Names of the study's features, or specs.
+        Names of the study's features, or specs; a single name may stand alone.
     max_duration_s : float
         Longest clip that is decoded, in seconds.
 
@@ -42,12 +45,14 @@ def extract_file(
     AudioError
         If the file can't be turned into features; its children say why.
     """
+    if isinstance(features, str):
+        features = [features]
     specs = [feature if isinstance(feature, FeatureSpec) else resolve_specs([feature])[0] for feature in features]
     arrays = compute_features(decode(path, max_duration_s=max_duration_s), specs)
     for name, array in arrays.items():
         # Finite but absurd samples (1e20) overflow on the way.
         if not np.isfinite(array).all():
-            raise AudioNotFinite(f"{path}: feature {name} comes out as NaN or infinity")
+            raise AudioNotFinite(f"{printable(path)}: feature {name} comes out as NaN or infinity")
     return arrays
 
 
@@ -67,8 +72,16 @@ def compute_features(pcm: Pcm, specs: Sequence[FeatureSpec]) -> dict[str, np.nda
         One array of `spec.shape` per spec, in their order.
     """
     # A matrix product by several threads sums in another order: with one, every machine and process gets the same bits.
-    with _blas().limit(limits=1, user_api="blas"):
+    with _blas().limit(limits=1, user_api="blas"), _quiet():
         return _compute(pcm, specs)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop warnings that tell a user nothing: short clips are padded, and what overflows is found in the result."""
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.filterwarnings("ignore", message="n_fft=.* is too large for input signal")
+        yield
 
 
 @functools.cache

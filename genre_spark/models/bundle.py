@@ -10,8 +10,6 @@ The architecture is rebuilt from this package's code: nothing in a bundle is unp
 
 import hashlib
 import json
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.errors import BundleError
 from genre_spark.features.spec import FeatureSpec
+from genre_spark.files import replace_folder, staging_folder
 
 if TYPE_CHECKING:
     import keras
@@ -56,19 +55,13 @@ class Bundle:
 
 def save_bundle(path: Path, model: "keras.Model", scaler: Scaler, description: BundleDescription) -> None:
     """Write a bundle; it appears under its name only when it is complete."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.mkdir(parents=True)
-    try:
-        model.save_weights(partial / WEIGHTS)
-        scaler.save(partial / SCALER)
-        sums = {name: _sha256((partial / name).read_bytes()) for name in (WEIGHTS, SCALER)}
+    with staging_folder(path, BundleError) as staging:
+        model.save_weights(staging / WEIGHTS)
+        scaler.save(staging / SCALER)
+        sums = {name: _sha256((staging / name).read_bytes()) for name in (WEIGHTS, SCALER)}
         text = description.model_copy(update={"sha256": sums}).model_dump_json(indent=2)
-        (partial / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (staging / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        replace_folder(staging, path)
 
 
 def read_description(path: Path) -> BundleDescription:

@@ -9,6 +9,7 @@ import numpy as np
 
 from genre_spark.errors import AudioError
 from genre_spark.features.compute import extract_file
+from genre_spark.files import printable
 from genre_spark.models.architectures import probabilities
 from genre_spark.models.bundle import Bundle
 
@@ -61,10 +62,14 @@ def predict_files(
             try:
                 arrays.append(extract_file(path, [spec], max_duration_s=max_duration_s)[spec.name])
             except AudioError as error:
-                failures[position] = Failure(str(path), type(error).__name__, str(error))
+                failures[position] = Failure(printable(path), type(error).__name__, str(error))
+            except Exception as error:
+                # Whatever a library makes of a rotten file costs this file, not the answers for the others.
+                detail = f"{printable(path)}: {type(error).__name__}: {error}"
+                failures[position] = Failure(printable(path), AudioError.__name__, detail)
         rows = iter(probabilities(bundle.model, np.stack(arrays)) if arrays else ())
         for position, path in enumerate(batch):
-            yield failures[position] if position in failures else _prediction(str(path), next(rows), bundle)
+            yield failures[position] if position in failures else _prediction(printable(path), next(rows), bundle)
 
 
 def _prediction(path: str, row: np.ndarray, bundle: Bundle) -> Prediction:

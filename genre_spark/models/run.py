@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genre_spark.errors import RunError
+from genre_spark.files import complete_file
 
 FORMAT_VERSION = 1
 RUN_RECORD = "run.json"
@@ -40,8 +41,8 @@ class RunRecord(BaseModel):
         Path of the dataset, as it was given.
     settings : dict
         All settings, as `Settings.model_dump(mode="json")` gives them.
-    spec_digest, split_digest : str
-        What decided the feature's numbers, and which track stands in which part.
+    spec_digest, split_digest, tracks_digest : str
+        What decided the feature's numbers, which track stands in which part, and the dataset's track table.
     tracks : dict of str to int
         Number of tracks in each part.
     labels : list of str
@@ -62,6 +63,7 @@ class RunRecord(BaseModel):
     settings: dict[str, Any]
     spec_digest: str
     split_digest: str
+    tracks_digest: str
     tracks: dict[str, int]
     labels: list[str]
     trainable_parameters: int
@@ -76,10 +78,8 @@ class RunRecord(BaseModel):
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file that appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with complete_file(path, RunError) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_run_record(run: Path, record: RunRecord) -> None:

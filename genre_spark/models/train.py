@@ -1,7 +1,6 @@
 """Fit a model on one part of a dataset and leave a run folder."""
 
-import logging
-import shutil
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,18 +11,26 @@ import pyarrow as pa
 
 from genre_spark.corpora.splits import Scheme, assert_no_leak, make_split, split_digest, write_split
 from genre_spark.dataset.feed import Batch, Feed, open_feed
-from genre_spark.dataset.scaler import fit_scaler
+from genre_spark.dataset.scaler import Scaler, fit_scaler
 from genre_spark.dataset.store import Dataset
-from genre_spark.errors import RunError
-from genre_spark.models.architectures import build_model, find_architecture, trainable_parameters
+from genre_spark.errors import ModelError, RunError, SplitError
+from genre_spark.files import replace_folder, staging_folder
+from genre_spark.models.architectures import Architecture, build_model, find_architecture, trainable_parameters
 from genre_spark.models.backend import keras
 from genre_spark.models.bundle import FORMAT_VERSION as BUNDLE_VERSION
 from genre_spark.models.bundle import BundleDescription, save_bundle
-from genre_spark.models.run import BUNDLE, RUN_RECORD, SPLIT, RunRecord, write_history, write_run_record
+from genre_spark.models.run import (
+    BUNDLE,
+    EVALUATION,
+    HISTORY,
+    RUN_RECORD,
+    SPLIT,
+    RunRecord,
+    write_history,
+    write_run_record,
+)  # fmt: skip
 from genre_spark.provenance import now, versions_of
 from genre_spark.settings import ModelSettings, Settings
-
-logger = logging.getLogger(__name__)
 
 # What decides a run's numbers, and so stands in its record.
 LIBRARIES = ("keras", "numpy", "petastorm", "pyarrow", "scikit-learn")
@@ -52,11 +59,11 @@ def train(
     scheme : {"study", "official", "artist"}
         How tracks are split into parts. The model is fitted, and the scaler too, on `training` alone.
     run : Path
-        Folder to write. An unfinished run there is replaced.
+        Folder to write. It appears when the training is done; until then nothing in its place is touched.
     settings : Settings
         `models.<name>`, `split` and `train` are used.
     overwrite : bool
-        Replace a finished run.
+        Replace a run.
     on_epoch : callable, optional
         Called after each epoch with its row of the history.
 
@@ -68,34 +75,89 @@ def train(
     Raises
     ------
     ModelError, DatasetError, SplitError, FeedError
-        If the model, the feature, the split or the data are not what is asked for.
+        If the model, the feature, the split or the data are not what is asked for, or the training diverges.
     RunError
-        If the folder holds a finished run, or something else.
+        If the folder holds a run, or something else.
     """
     architecture = find_architecture(model_name)
     spec = dataset.spec(architecture.feature)
     chosen: ModelSettings = getattr(settings.models, model_name)
+    _refuse_occupied(run, overwrite=overwrite)
     tracks = dataset.tracks()
     split = make_split(tracks, scheme, settings.split)
     if scheme == "artist":
         assert_no_leak(tracks, split)
+    counts = {row["values"]: row["counts"] for row in split["part"].value_counts().to_pylist()}
+    for part in ("training", "validation"):
+        if not counts.get(part):
+            raise SplitError(f"{dataset.path}: the {scheme} split has no {part} tracks; take another --split")
     labels = sorted(set(split["genre"].to_pylist()))
+    with staging_folder(run, RunError) as staging:
+        model, scaler, history, training_s = _fit(dataset, architecture, split, labels, settings, on_epoch)
+        write_split(split, staging / SPLIT)
+        write_history(staging, history)
+        versions = versions_of([*LIBRARIES, keras.backend.backend()])
+        record = RunRecord(
+            model=model_name,
+            feature=spec.name,
+            split=scheme,
+            dataset=str(dataset.path),
+            settings=settings.model_dump(mode="json"),
+            spec_digest=spec.digest,
+            split_digest=split_digest(split),
+            tracks_digest=dataset.manifest.tracks_digest,
+            tracks=counts,
+            labels=labels,
+            trainable_parameters=trainable_parameters(model),
+            epochs=chosen.epochs,
+            batch_size=chosen.batch_size,
+            learning_rate=chosen.learning_rate,
+            seed=settings.train.seed,
+            training_s=round(training_s, 3),
+            versions=versions,
+            created=now(),
+        )
+        description = BundleDescription(
+            format_version=BUNDLE_VERSION,
+            architecture=model_name,
+            spec=spec,
+            spec_digest=spec.digest,
+            labels=labels,
+            split_digest=record.split_digest,
+            versions=versions,
+        )
+        save_bundle(staging / BUNDLE, model, scaler, description)
+        write_run_record(staging, record)
+        replace_folder(staging, run)
+    return record
 
+
+def _fit(
+    dataset: Dataset,
+    architecture: Architecture,
+    split: pa.Table,
+    labels: list[str],
+    settings: Settings,
+    on_epoch: OnEpoch | None,
+) -> tuple[keras.Model, Scaler, list[dict[str, float]], float]:
+    """Fit scaler and model on the training part; return them with the history and the seconds it took."""
+    spec = dataset.spec(architecture.feature)
+    chosen: ModelSettings = getattr(settings.models, architecture.name)
     keras.utils.set_random_seed(settings.train.seed)
     with (
         _feed(dataset, spec.name, split, "training", labels, chosen, settings) as training,
         _feed(dataset, spec.name, split, "validation", labels, chosen, settings) as validation,
     ):
-        _make_room(run, overwrite=overwrite)
-        write_split(split, run / SPLIT)
         scaler = fit_scaler(training)
-        model = build_model(model_name, spec.shape, len(labels), scaler, batch_norm_momentum=chosen.batch_norm_momentum)
+        model = build_model(
+            architecture.name, spec.shape, len(labels), scaler, batch_norm_momentum=chosen.batch_norm_momentum
+        )
         model.compile(
             optimizer=keras.optimizers.Adam(chosen.learning_rate),
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )
-        history = _History(run, on_epoch)
+        history = _History(architecture.name, chosen, on_epoch)
         started = time.monotonic()
         model.fit(
             _FeedForKeras(training),
@@ -105,41 +167,7 @@ def train(
             shuffle=False,  # the feed does it
             verbose=0,
         )
-        training_s = time.monotonic() - started
-
-    versions = versions_of(LIBRARIES) | {"backend": keras.backend.backend()}
-    digest = split_digest(split)
-    description = BundleDescription(
-        format_version=BUNDLE_VERSION,
-        architecture=model_name,
-        spec=spec,
-        spec_digest=spec.digest,
-        labels=labels,
-        split_digest=digest,
-        versions=versions,
-    )
-    save_bundle(run / BUNDLE, model, scaler, description)
-    record = RunRecord(
-        model=model_name,
-        feature=spec.name,
-        split=scheme,
-        dataset=str(dataset.path),
-        settings=settings.model_dump(mode="json"),
-        spec_digest=spec.digest,
-        split_digest=digest,
-        tracks={part: count for part, count in _counts(split).items() if count},
-        labels=labels,
-        trainable_parameters=trainable_parameters(model),
-        epochs=chosen.epochs,
-        batch_size=chosen.batch_size,
-        learning_rate=chosen.learning_rate,
-        seed=settings.train.seed,
-        training_s=round(training_s, 3),
-        versions=versions,
-        created=now(),
-    )
-    write_run_record(run, record)
-    return record
+        return model, scaler, history.rows, time.monotonic() - started
 
 
 class _FeedForKeras(keras.utils.PyDataset):
@@ -166,13 +194,14 @@ class _FeedForKeras(keras.utils.PyDataset):
 
 
 class _History(keras.callbacks.Callback):
-    """Writes `history.csv` anew after each epoch, so that a run that is stopped keeps what it has."""
+    """Collects the history's rows, and stops a training that diverged."""
 
-    def __init__(self, run: Path, on_epoch: OnEpoch | None) -> None:
+    def __init__(self, model_name: str, chosen: ModelSettings, on_epoch: OnEpoch | None) -> None:
         super().__init__()
-        self._run = run
+        self.rows: list[dict[str, float]] = []
+        self._model_name = model_name
+        self._chosen = chosen
         self._on_epoch = on_epoch
-        self._rows: list[dict[str, float]] = []
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -180,26 +209,26 @@ class _History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         row = {"epoch": epoch + 1, **(logs or {}), "seconds": round(time.monotonic() - self._started, 3)}
-        self._rows.append(row)
-        write_history(self._run, self._rows)
+        if not math.isfinite(row["loss"]):
+            raise ModelError(
+                f"model {self._model_name}: the loss is {row['loss']} in epoch {epoch + 1}; "
+                f"lower models.{self._model_name}.learning_rate={self._chosen.learning_rate:g}"
+            )
+        self.rows.append(row)
         if self._on_epoch is not None:
             self._on_epoch(row)
 
 
-def _make_room(run: Path, *, overwrite: bool) -> None:
+def _refuse_occupied(run: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that is not to be replaced: only what a training writes may stand in it."""
     if run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; name a folder for --run")
-    if run.is_dir() and any(run.iterdir()):
-        if (run / RUN_RECORD).is_file():
-            if not overwrite:
-                raise RunError(f"{run}: holds a finished run; replace it with --overwrite, or name another folder")
-        elif not (run / SPLIT).is_file():
-            raise RunError(f"{run}: exists and is no run folder; name another one for --run")
-        shutil.rmtree(run)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run}: can't be written: {error.strerror}") from None
+    names = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    foreign = names - {RUN_RECORD, SPLIT, HISTORY, BUNDLE, EVALUATION}
+    if foreign:
+        raise RunError(f"{run}: exists and holds {min(foreign)!r}, which is no part of a run; name another folder")
+    if names and not overwrite:
+        raise RunError(f"{run}: holds a run; replace it with --overwrite, or name another folder for --run")
 
 
 def _feed(
@@ -221,7 +250,3 @@ def _feed(
         cache_bytes=settings.train.cache_mb * 2**20 // 2,
         seed=settings.train.seed if part == "training" else None,
     )
-
-
-def _counts(split: pa.Table) -> dict[str, int]:
-    return {row["values"]: row["counts"] for row in split["part"].value_counts().to_pylist()}

@@ -170,7 +170,7 @@ def test_the_official_split_is_taken_as_it_is_and_what_has_no_place_in_it_is_cou
 def test_a_genre_with_a_single_track_trains_and_is_named(caplog):
     split = make_split(tracks_of(*[("a", "x"), ("b", "y")] * 5, ("lone", "z")), "study", DEFAULTS)
     assert parts_by_genre(split)["lone"] == {"training": 1}
-    assert caplog.messages == ["genres with a single track, which trains and validates nothing: lone"]
+    assert caplog.messages == ["genres with a single track, which is trained on and never validated: lone"]
 
 
 def test_a_genre_with_few_artists_is_trained_first_then_tested(caplog):

@@ -1,4 +1,6 @@
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from genre_spark.corpora.tracks import read_tracks, track_table
 from genre_spark.dataset.extract import extract
-from genre_spark.dataset.store import MANIFEST, Dataset, tensors_of
+from genre_spark.dataset.store import MANIFEST, Dataset, open_dataset, tensors_of
 from genre_spark.errors import DatasetError, ExtractionFailed
 from genre_spark.features import extract_file, resolve_specs
 from genre_spark.settings import Settings, load_settings
@@ -105,6 +107,42 @@ def test_too_many_errors_fail_the_job_after_it_has_written_what_it_computed(
         extract(spark, tracks, SPECS, tmp_path / "d", settings)
     lenient = settings.model_copy(update={"extract": load_settings([], ["extract.max_error_fraction=0.7"]).extract})
     assert extract(spark, tracks, SPECS, tmp_path / "d", lenient).manifest.counts["features"] == 1
+
+
+def test_a_failed_extraction_never_takes_the_place_of_a_dataset(
+    spark: object, corpus: Path, tmp_path: Path, settings: Settings
+) -> None:
+    good = extract(spark, read_tracks(corpus).slice(0, 2), SPECS, tmp_path / "d", settings)
+    before = snapshot(good.path)
+    gone = track_table([{"track_id": "x", "uri": "file:///nowhere.mp3"}], "test")
+    with pytest.raises(ExtractionFailed, match=r"d\.failed: 1 of 1 tracks failed"):
+        extract(spark, gone, SPECS, good.path, settings, overwrite=True)
+    assert snapshot(good.path) == before
+    assert open_dataset(tmp_path / "d.failed").errors()["track_id"].to_pylist() == ["x"]
+
+
+def test_a_failed_extraction_is_tried_again(
+    spark: object, write_clip: Callable[..., Path], tmp_path: Path, settings: Settings
+) -> None:
+    clip = write_clip("clip.wav")
+    hidden = clip.rename(clip.with_suffix(".hidden"))
+    tracks = track_table([{"track_id": "x", "uri": clip.as_uri()}], "test")
+    with pytest.raises(ExtractionFailed):
+        extract(spark, tracks, SPECS, tmp_path / "d", settings)
+    hidden.rename(clip)
+    assert extract(spark, tracks, SPECS, tmp_path / "d", settings).manifest.counts["features"] == 1
+
+
+def test_a_name_that_is_no_utf_8_is_read(
+    spark: object, write_clip: Callable[..., Path], tmp_path: Path, settings: Settings
+) -> None:
+    odd = write_clip().rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xe9.wav"))
+    bad.write_bytes(b"no audio" * 99)
+    tracks = track_table([{"track_id": "a", "uri": odd.as_uri()}, {"track_id": "b", "uri": bad.as_uri()}], "test")
+    dataset = extract(spark, tracks, SPECS, tmp_path / "d", settings)
+    assert dataset.tracks()["track_id"].to_pylist() == ["a"]
+    assert "bad\\udce9.wav: not audio" in dataset.errors()["detail"][0].as_py()
 
 
 def test_no_readable_track_at_all_fails_whatever_is_allowed(spark: object, tmp_path: Path, settings: Settings) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -65,8 +66,23 @@ def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
 
 
 def test_a_missing_feature_names_those_there_are_and_the_command(dataset: Dataset) -> None:
-    with pytest.raises(DatasetError, match="has no feature 'chroma', only mfcc_mean, mfcc, melgram; extract it with"):
+    with pytest.raises(DatasetError, match="has no feature 'chroma', only mfcc_mean, mfcc, melgram; extract anew with"):
         dataset.spec("chroma")
+
+
+def test_a_dataset_that_lost_a_file_says_so(dataset: Dataset, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
+    open_dataset(folder).files()[0].unlink()
+    with pytest.raises(DatasetError, match=r"holds \d+ tracks where 23 were written; extract it again"):
+        open_dataset(folder).tracks()
+
+
+def test_a_file_cut_short_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
+    file = open_dataset(folder).files()[0]
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DatasetError, match=r"can't be read: .*part-00000\.parquet"):
+        open_dataset(folder).tracks()
 
 
 @pytest.mark.parametrize(

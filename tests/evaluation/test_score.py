@@ -114,6 +114,25 @@ def test_an_altered_bundle_is_refused(run: Path, settings: Settings, spark: obje
         evaluate(spark, broken, settings.evaluate)
 
 
+def test_other_tracks_under_the_same_name_are_refused(
+    run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
+    manifest = json.loads((other / "extraction.json").read_text()) | {"tracks_digest": "f" * 16}
+    (other / "extraction.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="holds other tracks than .* was trained on; train again"):
+        evaluate(spark, run, settings.evaluate, dataset_path=other)
+
+
+def test_run_and_dataset_may_be_moved_to_a_folder_with_brackets(
+    run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path
+) -> None:
+    moved = tmp_path / "run [1] * ü"
+    shutil.copytree(run, moved)
+    elsewhere = Path(shutil.copytree(dataset.path, tmp_path / "data {a,b}"))
+    assert evaluate(spark, moved, settings.evaluate, dataset_path=elsewhere) == metrics(run)
+
+
 def test_a_dataset_that_is_gone_is_named(run: Path, settings: Settings, spark: object, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(run, tmp_path / "run"))
     record = json.loads((moved / "run.json").read_text()) | {"dataset": str(tmp_path / "gone")}

@@ -96,6 +96,18 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
         decode(path)
 
 
+def test_a_flac_that_does_not_tell_its_length_is_named(write_clip: Callable[..., Path]) -> None:
+    path = write_clip("clip.flac", seconds=25.0, rate=8_000)
+    content = bytearray(path.read_bytes())
+    # STREAMINFO begins at byte 8; the low 36 bits of its bytes 10 to 17 are the number of samples, 0 when unknown.
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert soundfile.info(path).frames == 2**63 - 1
+    with pytest.raises(AudioUndecodable, match=r"clip\.flac: doesn't tell its length; encode it anew"):
+        decode(path)
+
+
 def test_a_clip_above_the_limit_names_its_length_and_the_setting(write_clip: Callable[..., Path]) -> None:
     path = write_clip(seconds=2.0)
     with pytest.raises(AudioTooLong, match=r"lasts 2\.0 s, more than audio\.max_duration_s=1\.5"):

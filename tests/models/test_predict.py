@@ -42,5 +42,19 @@ def test_the_answer_is_the_models_on_the_features_of_a_direct_call(bundle: Bundl
     np.testing.assert_allclose(list(result.probabilities.values()), np.asarray(bundle.model(x))[0], atol=1e-6)
 
 
+def test_whatever_a_library_makes_of_a_file_costs_only_that_file(
+    bundle: Bundle, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: object, *args: object, **kwargs: object) -> dict[str, np.ndarray]:
+        if "bad" in str(path):
+            raise ZeroDivisionError("in a library")
+        return extract_file(path, *args, **kwargs)
+
+    monkeypatch.setattr("genre_spark.models.predict.extract_file", broken)
+    bad, good = predict_files(bundle, ["bad.mp3", dataset.tracks()["uri"][0].as_py()])
+    assert bad == Failure("bad.mp3", "AudioError", "bad.mp3: ZeroDivisionError: in a library")
+    assert isinstance(good, Prediction)
+
+
 def test_no_file_gives_no_answer(bundle: Bundle) -> None:
     assert list(predict_files(bundle, [])) == []

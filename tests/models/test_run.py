@@ -29,6 +29,7 @@ def record() -> RunRecord:
         settings=Settings().model_dump(mode="json"),
         spec_digest="0123456789abcdef",
         split_digest="fedcba9876543210",
+        tracks_digest="0" * 16,
         tracks={"training": 56, "validation": 12, "test": 12},
         labels=["Rock", "Hip-Hop", "演歌"],
         trainable_parameters=88_584,

@@ -1,15 +1,17 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.preprocessing import StandardScaler
 
 from genre_spark.corpora.splits import read_split
 from genre_spark.dataset.scaler import Scaler
-from genre_spark.dataset.store import Dataset, tensors_of
-from genre_spark.errors import DatasetError, ModelError, RunError
+from genre_spark.dataset.store import Dataset, open_dataset, tensors_of
+from genre_spark.errors import DatasetError, ModelError, RunError, SplitError
 from genre_spark.models.bundle import load_bundle
 from genre_spark.models.run import read_history, read_run_record
 from genre_spark.models.train import train
@@ -93,26 +95,55 @@ def test_the_convolutional_models_train_too(dataset: Dataset, settings: Settings
     assert (tmp_path / model / "bundle" / "model.weights.h5").is_file()
 
 
-def test_a_finished_run_is_kept_unless_overwrite_is_said(run: Path, dataset: Dataset, settings: Settings) -> None:
+def test_a_run_is_kept_unless_overwrite_is_said(run: Path, dataset: Dataset, settings: Settings) -> None:
     before = (run / "run.json").read_bytes()
-    with pytest.raises(RunError, match="holds a finished run; replace it with --overwrite"):
+    with pytest.raises(RunError, match="holds a run; replace it with --overwrite"):
         train(dataset, "dnn", "study", run, settings)
     assert (run / "run.json").read_bytes() == before
 
 
-def test_an_unfinished_run_is_replaced(run: Path, dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
-    unfinished = tmp_path / "run"
-    unfinished.mkdir()
-    (unfinished / "split.parquet").write_bytes((run / "split.parquet").read_bytes())
-    train(dataset, "dnn", "study", unfinished, settings)
-    assert read_run_record(unfinished).model == "dnn"
+def test_a_training_that_fails_leaves_the_run_that_it_was_to_replace(
+    run: Path, dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    def stop(row: object) -> None:
+        raise KeyboardInterrupt
+
+    old = Path(shutil.copytree(run, tmp_path / "old"))
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, "dnn", "study", old, settings, overwrite=True, on_epoch=stop)
+    assert load_bundle(old / "bundle").description.architecture == "dnn"
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    train(dataset, "dnn", "artist", old, settings, overwrite=True)
+    assert read_run_record(old).split == "artist"
 
 
-def test_a_folder_that_is_no_run_is_never_replaced(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match="exists and is no run folder"):
-        train(dataset, "dnn", "study", tmp_path, settings, overwrite=True)
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+def test_a_folder_that_holds_anything_else_is_never_replaced(
+    run: Path, dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "mine"))
+    (mine / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"holds 'thesis\.txt', which is no part of a run"):
+        train(dataset, "dnn", "study", mine, settings, overwrite=True)
+    assert (mine / "thesis.txt").read_text() == "mine"
+
+
+def test_a_training_that_diverges_says_what_to_lower(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
+    dnn = settings.models.dnn.model_copy(update={"learning_rate": 1e30})
+    wild = settings.model_copy(update={"models": settings.models.model_copy(update={"dnn": dnn})})
+    with pytest.raises(ModelError, match=r"the loss is nan in epoch \d; lower models\.dnn\.learning_rate=1e\+30"):
+        train(dataset, "dnn", "study", tmp_path / "run", wild)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_split_without_validation_tracks_is_named(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
+    for file in (folder / "features").iterdir():
+        table = pq.read_table(file)
+        parts = ["test" if part == "validation" else part for part in table["split"].to_pylist()]
+        position = table.column_names.index("split")
+        pq.write_table(table.set_column(position, "split", pa.array(parts, pa.string())), file)
+    with pytest.raises(SplitError, match="the official split has no validation tracks; take another --split"):
+        train(open_dataset(folder), "dnn", "official", tmp_path / "run", settings)
 
 
 def test_an_unknown_model_is_named(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
@@ -128,8 +159,6 @@ def test_a_dataset_without_the_models_feature_says_how_to_get_it(
     manifest = json.loads((dataset.path / "extraction.json").read_text())
     manifest["specs"] = [spec for spec in manifest["specs"] if spec["name"] != "melgram"]
     (poor / "extraction.json").write_text(json.dumps(manifest))
-    from genre_spark.dataset.store import open_dataset
-
     with pytest.raises(DatasetError, match="has no feature 'melgram'.*--features mfcc_mean,mfcc,melgram"):
         train(open_dataset(poor), "cnn2d", "study", tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
