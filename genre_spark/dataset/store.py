@@ -100,9 +100,10 @@ class Dataset(BaseModel):
         """
         specs = {spec.name: spec for spec in self.manifest.specs}
         if name not in specs:
-            command = f"genre-spark extract --tracks ... --features {','.join([*specs, name])} --out {self.path}"
+            wanted = ",".join([*specs, name])
             raise DatasetError(
-                f"{self.path}: has no feature {name!r}, only {', '.join(specs)}; extract anew with `{command} --overwrite`"
+                f"{self.path}: has no feature {name!r}, only {', '.join(specs)}; extract anew with "
+                f"`genre-spark extract --tracks ... --features {wanted} --out {self.path} --overwrite`"
             )
         return specs[name]
 

@@ -1,0 +1,146 @@
+"""The stages behind the track table: extract, train, evaluate, report, predict."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from genre_spark.cli.command import Config, Debug, Overwrite, Set, read_settings, stage, stderr, stdout
+from genre_spark.cli.progress import counted
+
+app = typer.Typer()
+
+
+@app.command()
+@stage
+def extract(
+    tracks: Annotated[Path, typer.Option(metavar="TRACKS.parquet", help="Track table.")],
+    out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
+    features: Annotated[str, typer.Option(metavar="A,B,...", help="Features, by name.")] = "mfcc_mean,mfcc,melgram",
+    overwrite: Overwrite = False,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Compute features of every track with Spark into a Parquet dataset."""
+    from genre_spark.corpora.tracks import read_tracks
+    from genre_spark.dataset.extract import extract as run_extraction
+    from genre_spark.features.spec import resolve_specs
+    from genre_spark.spark import build_session
+
+    settings = read_settings(config, set_)
+    specs = resolve_specs([name.strip() for name in features.split(",") if name.strip()], settings.features)
+    table = read_tracks(tracks)
+    spark = build_session(settings.spark, "genre-spark extract")
+    with counted(stderr, "extracting", table.num_rows, "tracks") as progress:
+        dataset = run_extraction(spark, table, specs, out, settings, overwrite=overwrite, on_tracks=progress.to)
+    counts, kinds = dataset.manifest.counts, dataset.manifest.errors
+    failed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    names = ", ".join(spec.name for spec in specs)
+    errors = f"{counts['errors']} errors ({failed}), see {out / 'errors'}" if kinds else "no errors"
+    stdout.print(escape(f"{counts['features']} of {counts['tracks']} tracks with {names} -> {out}; {errors}"))
+
+
+@app.command()
+@stage
+def train(
+    dataset: Annotated[Path, typer.Option(help="Dataset folder.")],
+    model: Annotated[Literal["dnn", "cnn1d", "cnn2d"], typer.Option(help="Architecture.")],
+    run: Annotated[Path, typer.Option(help="Run folder to write.")],
+    split: Annotated[
+        Literal["study", "official", "artist"],
+        typer.Option(help="study: 70/30 at random; official: the corpus's own; artist: no artist in two parts."),
+    ] = "artist",
+    overwrite: Overwrite = False,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Train a model on a dataset's training part."""
+    from genre_spark.dataset.store import open_dataset
+
+    settings = read_settings(config, set_)
+    opened = open_dataset(dataset)  # before the seconds that Keras takes to start
+    from genre_spark.models.train import train as run_training
+
+    epochs = getattr(settings.models, model).epochs
+    with counted(stderr, f"training {model}", epochs, "epochs") as progress:
+        record = run_training(opened, model, split, run, settings, overwrite=overwrite, on_epoch=progress.epoch)
+    stdout.print(
+        f"{model}: {record.trainable_parameters:,} parameters, {record.epochs} epochs in {record.training_s:.1f} s "
+        f"on {record.tracks['training']} tracks -> {escape(str(run))}"
+    )
+
+
+@app.command()
+@stage
+def evaluate(
+    run: Annotated[list[Path], typer.Option(help="Run folder; repeatable.")],
+    dataset: Annotated[Path | None, typer.Option(help="Dataset folder, if it was moved since the training.")] = None,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Score a run's dataset with Spark: predictions, metrics and the confusion matrix."""
+    from genre_spark.evaluation.score import evaluate as run_evaluation
+    from genre_spark.models.run import read_run_record
+    from genre_spark.spark import build_session
+
+    settings = read_settings(config, set_)
+    records = [read_run_record(folder) for folder in run]
+    spark = build_session(settings.spark, "genre-spark evaluate")
+    for folder, record in zip(run, records, strict=True):
+        with counted(stderr, f"scoring {record.model}", sum(record.tracks.values()), "tracks") as progress:
+            metrics = run_evaluation(spark, folder, settings.evaluate, dataset_path=dataset, on_tracks=progress.to)
+        stdout.print(
+            f"{record.model}: {metrics['accuracy']:.1%} of {metrics['n']} {metrics['part']} tracks right "
+            f"(chance {metrics['chance']:.1%}) -> {escape(str(folder / 'evaluation'))}"
+        )
+
+
+@app.command()
+@stage
+def report(
+    run: Annotated[list[Path], typer.Option(help="Run folder; repeatable.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Page to write.")],
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Write one self-contained page over evaluated runs, and their summary to the terminal."""
+    from genre_spark.evaluation.report import build_report, print_summary, summary_rows
+
+    read_settings(config, set_)
+    build_report(run, out)
+    print_summary(summary_rows(run), Console(highlight=False))
+    stdout.print(f"report -> {escape(str(out))}", soft_wrap=True)
+
+
+@app.command()
+@stage
+def predict(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle folder, RUN/bundle.")],
+    format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="Form of the answer.")] = "table",
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Predict the genre of audio files. Status 1 when no file at all could be read."""
+    from genre_spark.models.bundle import load_bundle, read_description
+
+    settings = read_settings(config, set_)
+    read_description(bundle)  # before the seconds that Keras takes to start
+    from genre_spark.cli.predictions import print_predictions
+    from genre_spark.models.predict import Failure, predict_files
+
+    results = []
+    with counted(stderr, "predicting", len(files), "files") as progress:
+        for result in predict_files(load_bundle(bundle), files, max_duration_s=settings.audio.max_duration_s):
+            results.append(result)
+            progress.by_one()
+    print_predictions(results, format_)
+    if all(isinstance(result, Failure) for result in results):
+        raise typer.Exit(1)
