@@ -7,6 +7,8 @@ twice leaves behind is never read.
 """
 
 import logging
+import os
+import shutil
 import time
 import uuid
 from collections import Counter
@@ -38,13 +40,15 @@ from genre_spark.settings import Settings
 from genre_spark.spark import watch
 
 if TYPE_CHECKING:
-    from pyspark import Accumulator
     from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
 # What decides the numbers, and so stands in the manifest.
 LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "soxr", "pyspark", "pyarrow")
+
+# Each task adds a byte a track to a file of its own there: an accumulator would tell only when a whole task is done.
+PROGRESS = "progress"
 
 WRITTEN_SCHEMA = pa.schema([("partition", pa.int64()), ("table", pa.string()), ("file", pa.string())])
 
@@ -97,8 +101,8 @@ def extract(
         return open_dataset(out)
     started = time.monotonic()
     with staging_folder(out, DatasetError) as staging:
-        for table in (FEATURES, ERRORS):
-            (staging / table).mkdir()
+        for name in (FEATURES, ERRORS, PROGRESS):
+            (staging / name).mkdir()
         written = _run_job(spark, tracks, specs, staging, settings, on_tracks)
         _give_final_names(staging, written)
         manifest = _write_manifest(staging, tracks, specs, settings, time.monotonic() - started)
@@ -158,10 +162,14 @@ def _run_job(
     """Run the tasks, each of which writes its own files; return the rows of the manifest."""
     from pyspark.sql import functions as F  # noqa: N812 (everyone's name for it)
 
-    done = spark.sparkContext.accumulator(0)
-    write_part = _part_writer(specs, staging, settings, done)
+    write_part = _part_writer(specs, staging, settings)
     tasks = -(-tracks.num_rows // settings.extract.tracks_per_file)
-    with watch(lambda: done.value, on_tracks):
+
+    def tracks_done() -> int:
+        # A task that was tried twice counts twice.
+        return min(tracks.num_rows, sum(entry.stat().st_size for entry in os.scandir(staging / PROGRESS)))
+
+    with watch(tracks_done, on_tracks):
         # Ranges of a hash: parts of equal size in an order that doesn't depend on the cores, with long and short
         # clips mixed.
         return [
@@ -175,7 +183,7 @@ def _run_job(
 
 
 def _part_writer(
-    specs: Sequence[FeatureSpec], staging: Path, settings: Settings, done: "Accumulator[int]"
+    specs: Sequence[FeatureSpec], staging: Path, settings: Settings
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Make the function of one task: tracks in, files written, one manifest row per file out."""
     rows_per_group = settings.extract.tracks_per_row_group
@@ -211,6 +219,7 @@ def _part_writer(
             rows.clear()
             arrays.clear()
 
+        progress = (staging / PROGRESS / name).open("ab", buffering=0)
         for batch in batches:
             for track in batch.to_pylist():
                 try:
@@ -225,7 +234,8 @@ def _part_writer(
                     arrays.append(features)
                     if len(rows) == rows_per_group:
                         flush()
-                done.add(1)
+                progress.write(b".")
+        progress.close()
         flush()
         written = []
         if writer is not None:
@@ -252,6 +262,7 @@ def _give_final_names(staging: Path, written: list[dict[str, Any]]) -> None:
         for file in (staging / table).iterdir():
             if not file.name.startswith("part-"):
                 file.unlink()
+    shutil.rmtree(staging / PROGRESS)
 
 
 def _write_manifest(

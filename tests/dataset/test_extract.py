@@ -165,3 +165,15 @@ def test_an_unwritable_place_is_named(spark: object, corpus: Path, settings: Set
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match="can't be written"):
         extract(spark, read_tracks(corpus), SPECS, tmp_path / "file" / "d", settings)
+
+
+def test_progress_is_told_track_by_track_and_ends_with_all(
+    spark: object, corpus: Path, tmp_path: Path, settings: Settings
+) -> None:
+    whole = settings.model_copy(update={"extract": load_settings([], ["extract.tracks_per_file=100"]).extract})
+    told: list[int] = []
+    dataset = extract(spark, read_tracks(corpus), resolve_specs(["mfcc"]), tmp_path / "d", whole, on_tracks=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 24
+    assert any(0 < done < 24 for done in told), "one task did it all, and told of it on the way"
+    assert sorted(path.name for path in dataset.path.iterdir()) == ["errors", "extraction.json", "features"]
