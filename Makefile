@@ -12,9 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN_STAGE := $(BIN)/genre-spark
-
-# spark-submit and sessions find spark-env.sh, spark-defaults.conf and log4j2.properties here.
-export SPARK_CONF_DIR := $(CURDIR)/conf
+SPARK_CONF := conf/spark-env.sh conf/spark-defaults.conf conf/log4j2.properties
 
 # What the stages work on: `make extract TRACKS=my/tracks.parquet DATASET=my/dataset`
 WORK ?= build/work
@@ -105,6 +103,9 @@ $(READY): requirements/lock.txt setup.py
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# Sessions and spark-submit of this environment find their properties, a quiet log and a Java there.
+	conf="$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')/conf" && \
+		mkdir -p "$$conf" && ln -sf $(SPARK_CONF:%="$(CURDIR)/%") "$$conf"
 	@touch $@
 
 # The demo. Each file is made when it is missing or older than what it is made from, so a rerun does only what is left.
