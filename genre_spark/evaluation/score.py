@@ -73,7 +73,8 @@ def evaluate(
         If the run, its bundle or its dataset is missing, or they don't belong together.
     """
     record = read_run_record(run)
-    labels = read_description(run / BUNDLE).labels
+    description = read_description(run / BUNDLE)
+    labels = description.labels
     dataset = open_dataset(dataset_path or Path(record.dataset))
     spec = dataset.spec(record.feature)
     if spec.digest != record.spec_digest:
@@ -84,7 +85,7 @@ def evaluate(
     bundle = spark.sparkContext.broadcast(
         {file.name: file.read_bytes() for file in (run / BUNDLE).iterdir() if file.is_file()}
     )
-    score_files = _file_scorer(bundle, f"{run}:{record.created}", settings.batch_size, done.add)
+    score_files = _file_scorer(bundle, description.model_dump_json(), settings.batch_size, done.add)
     files = pa.table({"file": [str(file) for file in dataset.files()]})
     scored = (
         spark.createDataFrame(files)
@@ -113,7 +114,7 @@ def evaluate(
 def _file_scorer(
     files: "Broadcast[dict[str, bytes]]", key: str, batch_size: int, on_scored: Callable[[int], None]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Make the function of one task: names of Parquet files in, predictions out."""
+    """Make the function of one task: names of Parquet files in, predictions out; `key` tells bundles apart."""
 
     def score_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from genre_spark.models.architectures import probabilities
