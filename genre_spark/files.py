@@ -1,6 +1,7 @@
 """Files and folders that appear under their names only when they are complete."""
 
 import contextlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -68,6 +69,11 @@ def replace_folder(staging: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a name is one that a killed process left behind: nobody reads what it stands for."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.(partial|old)", name) is not None
 
 
 def printable(path: str | Path) -> str:

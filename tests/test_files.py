@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from genre_spark.errors import RunError
-from genre_spark.files import complete_file, printable, replace_folder, staging_folder
+from genre_spark.files import complete_file, is_leftover, printable, replace_folder, staging_folder
 
 
 def test_a_file_appears_only_when_the_body_ended_well(tmp_path: Path) -> None:
@@ -53,6 +53,13 @@ def test_a_full_disk_is_one_error_that_names_the_place(tmp_path: Path) -> None:
         staging_folder(tmp_path / "run", RunError),
     ):
         raise OSError(28, os.strerror(28))
+
+
+def test_what_a_killed_process_leaves_behind_is_known_by_its_name(tmp_path: Path) -> None:
+    with staging_folder(tmp_path / "run", RunError) as staging:
+        assert is_leftover(staging.name)
+    for name in ("run", ".gitignore", ".run.partial", "a.0123abcd.partial"):
+        assert not is_leftover(name)
 
 
 def test_a_name_that_is_no_utf_8_can_be_printed() -> None:

@@ -35,13 +35,10 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, debug: bool = False, **kwargs: Any) -> None:
-        logging.basicConfig(
-            level=logging.DEBUG if debug else logging.WARNING,
-            format="%(message)s",
-            handlers=[RichHandler(console=stderr, show_time=False, show_path=False)],
-        )
-        # py4j logs tracebacks of its own when a job is interrupted.
-        logging.getLogger("py4j").setLevel(logging.WARNING if debug else logging.CRITICAL + 1)
+        handler = RichHandler(console=stderr, show_time=False, show_path=False)
+        # py4j logs tracebacks of its own when a job is interrupted; pyspark sets its level, so it is left out here.
+        handler.addFilter(lambda record: debug or not record.name.startswith("py4j"))
+        logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", handlers=[handler])
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             command(*args, debug=debug, **kwargs)

@@ -105,6 +105,7 @@ def evaluate(
 def report(
     run: Annotated[list[Path], typer.Option(help="Run folder; repeatable.")],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="Page to write.")],
+    note: Annotated[str | None, typer.Option(metavar="TEXT", help="What a reader has to know, at the top.")] = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
@@ -113,7 +114,7 @@ def report(
     from genre_spark.evaluation.report import build_report, print_summary, summary_rows
 
     read_settings(config, set_)
-    build_report(run, out)
+    build_report(run, out, note=note)
     print_summary(summary_rows(run), Console(highlight=False))
     stdout.print(f"report -> {escape(str(out))}", soft_wrap=True)
 

@@ -163,7 +163,12 @@ def _run_job(
     from pyspark.sql import functions as F  # noqa: N812 (everyone's name for it)
 
     write_part = _part_writer(specs, staging, settings)
-    tasks = -(-tracks.num_rows // settings.extract.tracks_per_file)
+    # A small library shall use all cores too, a few tracks each: a worker takes seconds to start.
+    tasks = max(
+        -(-tracks.num_rows // settings.extract.tracks_per_file),
+        min(tracks.num_rows // 4, spark.sparkContext.defaultParallelism),
+        1,
+    )
 
     def tracks_done() -> int:
         # A task that was tried twice counts twice.

@@ -175,7 +175,7 @@ def feature_figure(array: np.ndarray, spec: FeatureSpec) -> Figure:
             return figure
         end_s = array.shape[1] * spec.hop_length / spec.sample_rate
         # The first coefficient is a level far from all others; without limits it would leave them one colour.
-        low, high = np.percentile(array, [1, 99])
+        low, high = np.percentile(array, [2, 99.5])
         picture = axes.imshow(
             array, origin="lower", aspect="auto", extent=(0, end_s, 0, len(array)), cmap="magma", vmin=low, vmax=high
         )

@@ -66,6 +66,8 @@ class SummaryRow:
     genres : int
     comparable : tuple
         Equal in two rows whose accuracies may be ranked: same split, same judged part, same genres.
+    tracks_without_artist : int
+        Tracks that name no artist: no split can keep their artists apart.
     """
 
     name: str
@@ -82,6 +84,7 @@ class SummaryRow:
     macro_f1: float
     genres: int
     comparable: tuple[str, ...]
+    tracks_without_artist: int
 
     @property
     def accuracy(self) -> float:
@@ -122,7 +125,7 @@ def print_summary(rows: Sequence[SummaryRow], console: Console) -> None:
         console.print(note, highlight=False, style="dim")
 
 
-def build_report(runs: Sequence[Path], out: Path) -> None:
+def build_report(runs: Sequence[Path], out: Path, *, note: str | None = None) -> None:
     """Write the report: one HTML file without scripts that loads nothing from anywhere.
 
     Parameters
@@ -131,6 +134,8 @@ def build_report(runs: Sequence[Path], out: Path) -> None:
         Evaluated run folders.
     out : Path
         The HTML file; it appears under its name only when it is complete.
+    note : str, optional
+        Shown at the top: what a reader has to know about the data.
 
     Raises
     ------
@@ -152,6 +157,7 @@ def build_report(runs: Sequence[Path], out: Path) -> None:
         rows=[section["row"] for section in sections],
         sections=sections,
         verdicts=_verdicts([section["row"] for section in sections]),
+        note=note,
         parts=PARTS,
         splits=SPLITS,
         judged=JUDGED,
@@ -217,6 +223,7 @@ def _row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> SummaryRow:
         macro_f1=metrics["macro_f1"],
         genres=len(metrics["labels"]),
         comparable=(record.split, record.split_digest, metrics["part"], *metrics["labels"]),
+        tracks_without_artist=record.tracks_without_artist,
     )
 
 

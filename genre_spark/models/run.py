@@ -45,6 +45,8 @@ class RunRecord(BaseModel):
         What decided the feature's numbers, which track stands in which part, and the dataset's track table.
     tracks : dict of str to int
         Number of tracks in each part.
+    tracks_without_artist : int
+        How many of them name no artist, so that no split can keep their artists apart.
     labels : list of str
         Genres in the order of the model's outputs.
     training_s : float
@@ -65,6 +67,7 @@ class RunRecord(BaseModel):
     split_digest: str
     tracks_digest: str
     tracks: dict[str, int]
+    tracks_without_artist: int
     labels: list[str]
     trainable_parameters: int
     epochs: int

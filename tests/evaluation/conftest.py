@@ -75,6 +75,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 spec_digest="0123456789abcdef",
                 split_digest=f"{split:f<16}",
                 tracks_digest="0" * 16,
+                tracks_without_artist=0,
                 tracks=parts,
                 labels=list(labels),
                 trainable_parameters=PARAMETERS.get(model, 1_000),

@@ -12,6 +12,7 @@ from genre_spark.errors import RunError
 from genre_spark.evaluation.metrics import read_metrics
 from genre_spark.evaluation.report import build_report, duration, percent, print_summary, summary_rows
 from genre_spark.evaluation.study import STUDY, STUDY_DATA
+from genre_spark.models.run import read_run_record, write_run_record
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -230,3 +231,15 @@ def test_a_model_of_ones_own_is_printed_without_the_study(make_run) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (59, "59.0 s"), (90, "1.5 min"), (25_200, "7.0 h")])
 def test_a_duration_is_told_in_the_unit_that_suits_it(seconds: float, text: str) -> None:
     assert duration(seconds).replace("\xa0", " ") == text
+
+
+def test_a_note_and_unknown_artists_are_said_at_the_top(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn")
+    out = tmp_path / "report.html"
+    build_report([run], out)
+    assert "name no artist" not in out.read_text()
+    write_run_record(run, read_run_record(run).model_copy(update={"tracks_without_artist": 1_234}))
+    build_report([run], out, note="composed by <b>a program</b>")
+    page = out.read_text()
+    assert "1,234 tracks name no artist" in page
+    assert page.index("composed by &lt;b&gt;a program&lt;/b&gt;") < page.index('id="summary"')

@@ -30,6 +30,7 @@ def record() -> RunRecord:
         spec_digest="0123456789abcdef",
         split_digest="fedcba9876543210",
         tracks_digest="0" * 16,
+        tracks_without_artist=0,
         tracks={"training": 56, "validation": 12, "test": 12},
         labels=["Rock", "Hip-Hop", "演歌"],
         trainable_parameters=88_584,

@@ -127,6 +127,43 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(
     assert (mine / "thesis.txt").read_text() == "mine"
 
 
+def test_what_a_killed_evaluation_left_behind_is_no_hindrance(
+    run: Path, dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    killed = Path(shutil.copytree(run, tmp_path / "run"))
+    (killed / ".evaluation.0123abcd.partial").mkdir()
+    train(dataset, "dnn", "study", killed, settings, overwrite=True)
+    assert not list(killed.glob(".*"))
+
+
+def test_few_steps_for_batch_norm_are_warned_of_and_only_there(
+    dataset: Dataset, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(dataset, "dnn", "study", tmp_path / "dnn", settings)
+    assert not caplog.messages
+    train(dataset, "cnn1d", "study", tmp_path / "cnn1d", settings)
+    (message,) = caplog.messages
+    assert message.startswith("1 training steps are few for BatchNorm (models.cnn1d.batch_norm_momentum=0.99 wants")
+
+
+def test_a_run_says_how_many_tracks_name_no_artist(
+    run: Path, dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    assert read_run_record(run).tracks_without_artist == 0
+    folder = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
+    for file in (folder / "features").iterdir():
+        table = pq.read_table(file)
+        artists = [
+            None if genre == "Rock" else artist
+            for genre, artist in zip(table["genre"].to_pylist(), table["artist"].to_pylist(), strict=True)
+        ]
+        pq.write_table(
+            table.set_column(table.column_names.index("artist"), "artist", pa.array(artists, pa.string())), file
+        )
+    record = train(open_dataset(folder), "dnn", "artist", tmp_path / "run", settings)
+    assert record.tracks_without_artist == dataset.tracks()["genre"].to_pylist().count("Rock")
+
+
 def test_a_training_that_diverges_says_what_to_lower(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
     dnn = settings.models.dnn.model_copy(update={"learning_rate": 1e30})
     wild = settings.model_copy(update={"models": settings.models.model_copy(update={"dnn": dnn})})
