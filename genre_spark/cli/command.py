@@ -36,8 +36,8 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, debug: bool = False, **kwargs: Any) -> None:
         handler = RichHandler(console=stderr, show_time=False, show_path=False)
-        # py4j logs tracebacks of its own when a job is interrupted; pyspark sets its level, so it is left out here.
-        handler.addFilter(lambda record: debug or not record.name.startswith("py4j"))
+        # py4j logs tracebacks when a job is interrupted, by its own logger and by the root logger.
+        handler.addFilter(lambda record: debug or "py4j" not in record.pathname)
         logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", handlers=[handler])
         signal.signal(signal.SIGTERM, _interrupt)
         try:
