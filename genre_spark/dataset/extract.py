@@ -34,7 +34,7 @@ from genre_spark.dataset.store import (
 )  # fmt: skip
 from genre_spark.errors import AudioError, DatasetError, ExtractionFailed
 from genre_spark.features.spec import FeatureSpec
-from genre_spark.files import replace_folder, staging_folder
+from genre_spark.files import printable, replace_folder, staging_folder
 from genre_spark.provenance import now, versions_of
 from genre_spark.settings import Settings
 from genre_spark.spark import watch
@@ -255,7 +255,7 @@ def _part_writer(
 
 
 def _error_row(track: dict[str, Any], error: str, detail: str) -> dict[str, str]:
-    return {"track_id": track["track_id"], "uri": track["uri"], "error": error, "detail": detail}
+    return {"track_id": track["track_id"], "uri": track["uri"], "error": error, "detail": printable(detail)}
 
 
 def _give_final_names(staging: Path, written: list[dict[str, Any]]) -> None:
