@@ -8,9 +8,13 @@ from setuptools import find_packages, setup
 # `genre-spark[features,spark]` and no TensorFlow, a GPU node `genre-spark[train]` and no JVM.
 EXTRAS = {
     # AUDIO -> ARRAYS
-    "features": ["librosa>=0.11,<1.1", "soundfile>=0.13", "soxr>=0.5", "threadpoolctl>=3.5"],
-    # The synthetic corpus: LAME as a wheel
-    "synthetic": ["lameenc>=1.7"],
+    "features": ["librosa>=0.11,<1.1", "soundfile>=0.13", "soxr>=0.5", "threadpoolctl>=3.5", "xxhash>=3.5"],
+    # Corpora from the network: resumed downloads
+    "download": ["filelock>=3.16", "requests>=2.32", "tenacity>=9", "urllib3>=2.2"],
+    # Audio at addresses that pyarrow doesn't open itself (it opens s3://, gs://, abfs:// and hdfs://)
+    "remote": ["fsspec[http]>=2024.10"],
+    # The synthetic corpus; LAME as a wheel
+    "synthetic": ["lameenc>=1.7", "scipy>=1.13"],
     # Spark jobs. pyspark warns about pandas 3; its Arrow workers refuse pyarrow < 18.
     "spark": ["pyspark>=4.1,<4.4", "pandas>=2.2,<3"],
     # A JRE as a wheel, for machines without Java 17 or newer. Spark 4 runs on Java 17 and 21.
@@ -21,6 +25,7 @@ EXTRAS = {
         "tensorflow>=2.21,<3",
         "petastorm>=0.13.1,<0.14",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "h5py>=3.11",
         "pandas>=2.2,<3",
         "setuptools<70",
@@ -35,6 +40,7 @@ EXTRAS["dev"] = [
     "duckdb>=1.1",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
+    "moto[s3,server]>=5",
     "mypy>=1.13",
     "nbclient>=0.10",
     "nbformat>=5.10",
@@ -44,6 +50,7 @@ EXTRAS["dev"] = [
     "pytest-timeout>=2.3",
     "ruff>=0.8",
     "types-PyYAML",
+    "types-requests",
 ]
 
 setup(
@@ -54,7 +61,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["genre_spark", "genre_spark.*"]),
-    package_data={"genre_spark": ["py.typed"], "genre_spark.evaluation": ["templates/*"]},
+    package_data={
+        "genre_spark": ["py.typed"],
+        "genre_spark.corpora": ["*.csv"],
+        "genre_spark.evaluation": ["templates/*"],
+    },
     python_requires=">=3.11,<3.13",
     install_requires=[
         "numpy>=2.0",

@@ -22,6 +22,10 @@ class CorpusError(GenreSparkError):
     """A corpus or a track table can't be read, or says something impossible."""
 
 
+class DownloadError(CorpusError):
+    """A corpus can't be fetched, or what was fetched is not what was published."""
+
+
 class SplitError(GenreSparkError):
     """A track table can't be split as asked."""
 

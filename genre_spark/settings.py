@@ -7,7 +7,7 @@ earlier ones, and `--set section.key=value` wins over all files.
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -57,6 +57,8 @@ class AudioSettings(_Section):
     """Limits on what is decoded."""
 
     max_duration_s: PositiveFloat = 1_800.0
+    # A file that doesn't lie on this machine is read into memory whole.
+    max_file_mb: Count = 1_024
 
 
 class ExtractSettings(_Section):
@@ -68,6 +70,16 @@ class ExtractSettings(_Section):
     max_error_fraction: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
+class AuditSettings(_Section):
+    """When the audit of a corpus calls a clip too short, silent or clipped."""
+
+    min_duration_s: PositiveFloat = 5.0
+    # Quieter than that, by its RMS level, there is nothing to hear: 16 bits end at -96 dBFS.
+    silent_dbfs: float = Field(default=-60.0, lt=0.0)
+    # Share of the samples that stand at full scale or above.
+    max_clipped: float = Field(default=0.001, ge=0.0, le=1.0)
+
+
 class SplitSettings(_Section):
     """Shares of the parts. `study` has the study's two parts, `artist` three; `official` is the corpus's own."""
 
@@ -75,6 +87,11 @@ class SplitSettings(_Section):
     study_training: float = Field(default=0.7, gt=0.0, lt=1.0)
     artist_validation: float = Field(default=0.15, gt=0.0, lt=0.5)
     artist_test: float = Field(default=0.15, gt=0.0, lt=0.5)
+    # What must not stand on two sides in the schemes `artist` and `artist-kfold`.
+    group_by: tuple[Literal["artist", "album", "pcm"], ...] = Field(default=("artist", "album", "pcm"), min_length=1)
+    # `artist-kfold`: fold number `fold` (from 0) is the test part, the next one validation, the others training.
+    folds: int = Field(default=5, ge=3, strict=True)
+    fold: int = Field(default=0, ge=0, strict=True)
 
 
 class TrainSettings(_Section):
@@ -131,6 +148,7 @@ class Settings(BaseSettings):
     audio: AudioSettings = AudioSettings()
     # Specs of the user's own, by name; checked by `genre_spark.features.spec`, which knows what is possible.
     features: dict[str, dict[str, Any]] = {}
+    audit: AuditSettings = AuditSettings()
     extract: ExtractSettings = ExtractSettings()
     split: SplitSettings = SplitSettings()
     train: TrainSettings = TrainSettings()

@@ -164,7 +164,7 @@ def test_a_wrong_value_in_a_file_is_refused_with_the_file(write):
         ("- a\n- b\n", "settings must be a mapping of sections, not list"),
         ("just words", "settings must be a mapping of sections, not str"),
         ("split: [", "not YAML"),
-        ("1: 2", "unknown setting 1; known are audio, evaluate"),
+        ("1: 2", "unknown setting 1; known are audio, audit, evaluate"),
         ("a: !!python/object/apply:os.getcwd []", "not YAML: could not determine a constructor"),
     ],
 )

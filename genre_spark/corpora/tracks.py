@@ -1,8 +1,11 @@
 """The track table: which tracks exist, one row each, in a fixed schema."""
 
 import hashlib
+import logging
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,8 +13,11 @@ import pyarrow.parquet as pq
 
 from genre_spark.errors import CorpusError
 from genre_spark.files import complete_file
+from genre_spark.filesystems import is_remote, remote_address
 
-# `genre` is null when unknown; `split` is the corpus's own (training, validation, test), null where it has none.
+# All but the first two are null where unknown. `split` is the corpus's own (training, validation, test). `duration_s`
+# is what the corpus says, of the whole track: FMA's clips are shorter. `pcm_hash` is the decoded signal's, known once
+# the audio was read: tracks with the same one are copies of each other.
 TRACK_SCHEMA = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
@@ -20,13 +26,25 @@ TRACK_SCHEMA = pa.schema(
         pa.field("artist", pa.string()),
         pa.field("album", pa.string()),
         pa.field("split", pa.string()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("licence", pa.string()),
+        pa.field("pcm_hash", pa.string()),
     ]
 )
+# A table made by hand or by an earlier version may lack the others.
+REQUIRED_COLUMNS = ("track_id", "uri", "genre")
 
 PARTS = ("training", "validation", "test")
 
+# What people, terminals and pages are shown. Control characters break lines, and those of writing direction make a name
+# read as another one; emoji, accents and punctuation are names as good as any.
+NAME_COLUMNS = ("track_id", "genre", "artist", "album")
+CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{2028}-\x{202e}\x{2066}-\x{2069}]"
 
-def track_table(rows: list[dict[str, str | None]], source: str) -> pa.Table:
+logger = logging.getLogger(__name__)
+
+
+def track_table(rows: list[dict[str, Any]], source: str) -> pa.Table:
     """Build and check a track table from rows, sorted by `track_id`.
 
     Parameters
@@ -41,24 +59,30 @@ def track_table(rows: list[dict[str, str | None]], source: str) -> pa.Table:
     CorpusError
         If there is no row, an id stands twice, or a value is impossible.
     """
-    table = pa.Table.from_pylist(rows, schema=TRACK_SCHEMA)
+    try:
+        table = pa.Table.from_pylist(rows, schema=TRACK_SCHEMA)
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"{source}: {error.object!r} holds half a character (a lone surrogate); rename it") from None
     return check_tracks(table, source).sort_by("track_id")
 
 
 def check_tracks(table: pa.Table, source: str) -> pa.Table:
-    """Return `table` in `TRACK_SCHEMA`, or say what is wrong with it.
+    """Return `table` in `TRACK_SCHEMA`, columns that it may lack filled with nulls, or say what is wrong with it.
 
     Raises
     ------
     CorpusError
-        If a column is missing or of another type, the table is empty, an id or uri is empty, an id stands twice, or
-        a split is none of `PARTS`.
+        If a column is missing or of another type, the table is empty, an id or uri is empty, an id stands twice, a
+        split is none of `PARTS`, a name holds control characters, a uri credentials, or a duration is impossible.
     """
-    missing = [name for name in TRACK_SCHEMA.names if name not in table.column_names]
-    if missing:
-        raise CorpusError(f"{source}: not a track table: column {missing[0]!r} is missing")
+    for field in TRACK_SCHEMA:
+        if field.name not in table.column_names:
+            if field.name in REQUIRED_COLUMNS:
+                raise CorpusError(f"{source}: not a track table: column {field.name!r} is missing")
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     try:
         table = table.select(TRACK_SCHEMA.names).cast(TRACK_SCHEMA)
+        table.validate(full=True)  # text in a file of another's making may be no UTF-8
     except (pa.ArrowException, ValueError) as error:
         raise CorpusError(f"{source}: not a track table: {' '.join(str(error).split())}") from None
     if table.num_rows == 0:
@@ -74,7 +98,44 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
     if not pc.all(known_split).as_py():
         strange = table.filter(pc.invert(known_split))["split"][0].as_py()
         raise CorpusError(f"{source}: split {strange!r} is none of {', '.join(PARTS)}")
+    duration = table["duration_s"]
+    if not pc.all(pc.and_(pc.is_finite(duration), pc.greater_equal(duration, 0)), min_count=0).as_py():
+        raise CorpusError(f"{source}: a duration_s is negative or no number; leave it empty where it is unknown")
+    _check_names(table, source)
+    _check_addresses(table, source)
+    _warn_of_alike_genres(table, source)
     return table
+
+
+def _check_names(table: pa.Table, source: str) -> None:
+    for name in NAME_COLUMNS:
+        odd = pc.match_substring_regex(table[name], CONTROL_CHARACTERS)
+        if pc.any(odd).as_py():
+            value = table.filter(odd)[name][0].as_py()
+            raise CorpusError(f"{source}: {name} {value!a} holds control characters; rename it")
+
+
+def _check_addresses(table: pa.Table, source: str) -> None:
+    # A track table is copied, shown and kept. Only an address with one of these characters can hold credentials.
+    remote = pc.match_substring_regex(table["uri"], r"(?is)^[a-z][a-z0-9+.-]*://([^/]*[:@]|.*[?#])")
+    for address in table.filter(remote)["uri"].to_pylist():
+        if is_remote(address):
+            try:
+                remote_address(address, CorpusError)
+            except CorpusError as error:
+                raise CorpusError(f"{source}: {error}") from None
+
+
+def _warn_of_alike_genres(table: pa.Table, source: str) -> None:
+    seen: dict[str, str] = {}
+    for genre in sorted(table["genre"].drop_null().unique().to_pylist()):
+        plain = "".join(unicodedata.normalize("NFKC", genre).casefold().split())
+        if plain in seen:
+            logger.warning(
+                "%s: genres %a and %a differ only in case, blanks or Unicode form and are surely one: rename one",
+                source, seen[plain], genre,
+            )  # fmt: skip
+        seen.setdefault(plain, genre)
 
 
 def write_tracks(table: pa.Table, path: Path) -> None:

@@ -1,15 +1,16 @@
 """Bytes to mono float32 PCM, with named errors."""
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import soundfile
 
 from genre_spark.errors import AudioEmpty, AudioNotFinite, AudioNotFound, AudioTooLong, AudioUndecodable
 from genre_spark.files import printable
+from genre_spark.filesystems import is_remote, local_path, masked, open_file
 
 # libsndfile's SF_COUNT_MAX: the length of a FLAC that was written into a pipe. libsndfile can't read it to its end, and
 # librosa can't either.
@@ -37,34 +38,21 @@ class Pcm:
         return len(self.samples) / self.sample_rate
 
 
-def local_path(uri: str | Path) -> Path:
-    """Path of a `file://` URI or of a plain path.
-
-    Raises
-    ------
-    AudioNotFound
-        If the URI is of another scheme.
-    """
-    text = str(uri)
-    if "://" not in text:
-        return Path(text)
-    parts = urlsplit(text)
-    if parts.scheme != "file":
-        raise AudioNotFound(f"{text}: only local files and file:// URIs can be read")
-    return Path(os.fsdecode(unquote_to_bytes(parts.path)))
-
-
-def decode(uri: str | Path, *, max_duration_s: float = 1_800.0) -> Pcm:
+def decode(uri: str | Path, *, max_duration_s: float = 1_800.0, max_file_mb: int = 1_024) -> Pcm:
     """Decode an audio file to mono.
 
-    The samples are bit for bit those of ``librosa.load(path, sr=None)`` where that decodes with soundfile.
+    The samples are bit for bit those of ``librosa.load(path, sr=None)`` where that decodes with soundfile, wherever the
+    file lies.
 
     Parameters
     ----------
     uri : str or Path
-        A path or a `file://` URI; the format is told by the content, not by the extension.
+        A path or an address that `genre_spark.filesystems` opens; the format is told by the content, not by the
+        extension.
     max_duration_s : float
         Longest clip that is decoded, in seconds.
+    max_file_mb : int
+        Largest file that is read from another machine, in MB (10**6 bytes): it is held in memory whole.
 
     Returns
     -------
@@ -76,7 +64,10 @@ def decode(uri: str | Path, *, max_duration_s: float = 1_800.0) -> Pcm:
     AudioNotFound, AudioUndecodable, AudioEmpty, AudioTooLong, AudioNotFinite
         Each names the file.
     """
-    path = local_path(uri)
+    if is_remote(uri):
+        name, content = masked(uri), _fetched(str(uri), max_file_mb)
+        return _decoded(io.BytesIO(content), name, len(content), max_duration_s)
+    path = local_path(uri, AudioNotFound)
     name = printable(path)
     try:
         size = path.stat().st_size
@@ -85,11 +76,26 @@ def decode(uri: str | Path, *, max_duration_s: float = 1_800.0) -> Pcm:
             raise AudioNotFound(f"{name}: not a file")
     except OSError as error:
         raise AudioNotFound(f"{name}: {error.strerror}") from None
+    # As bytes: soundfile refuses a name that is no UTF-8.
+    return _decoded(os.fsencode(path), name, size, max_duration_s)
+
+
+def _fetched(address: str, max_file_mb: int) -> bytes:
+    with open_file(address, AudioNotFound) as file:
+        megabytes = file.size() / 1e6
+        if megabytes > max_file_mb:
+            raise AudioTooLong(
+                f"{masked(address)}: has {megabytes:.1f} MB, more than audio.max_file_mb={max_file_mb} for remote files"
+            )
+        return file.read()
+
+
+def _decoded(source: bytes | io.BytesIO, name: str, size: int, max_duration_s: float) -> Pcm:
+    """Decode from a path or from memory; `name` and `size` in bytes are for the messages."""
     if size == 0:
         raise AudioEmpty(f"{name}: the file is empty (0 bytes)")
     try:
-        # As bytes: soundfile refuses a name that is no UTF-8.
-        with soundfile.SoundFile(os.fsencode(path)) as sound:
+        with soundfile.SoundFile(source) as sound:
             rate = sound.samplerate
             if sound.frames == _UNKNOWN_LENGTH:
                 raise AudioUndecodable(f"{name}: doesn't tell its length; encode it anew, from a file and not a pipe")

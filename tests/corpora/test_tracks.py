@@ -16,10 +16,8 @@ ROWS = [
 def test_a_track_table_is_sorted_and_what_is_unknown_is_null():
     table = track_table(ROWS, "here")
     assert table.schema == TRACK_SCHEMA
-    assert table.to_pylist()[0] == {
-        "track_id": "a", "uri": "file:///a.mp3", "genre": None, "artist": None, "album": None, "split": None
-    }  # fmt: skip
-    assert table.to_pylist()[1] == ROWS[0]
+    unknown = dict.fromkeys(TRACK_SCHEMA.names)
+    assert table.to_pylist() == [unknown | ROWS[1], unknown | ROWS[0]]
 
 
 @pytest.mark.parametrize(
@@ -38,9 +36,86 @@ def test_an_impossible_row_is_refused(rows, message):
         track_table(rows, "here")
 
 
-def test_a_missing_column_is_refused_by_name():
-    with pytest.raises(CorpusError, match="here: not a track table: column 'artist' is missing"):
-        check_tracks(track_table(ROWS, "here").drop_columns(["artist"]), "here")
+@pytest.mark.parametrize("name", ["track_id", "uri", "genre"])
+def test_a_missing_column_is_refused_by_name(name):
+    with pytest.raises(CorpusError, match=f"here: not a track table: column '{name}' is missing"):
+        check_tracks(track_table(ROWS, "here").drop_columns([name]), "here")
+
+
+def test_a_table_without_the_columns_that_may_be_unknown_gets_them_empty():
+    table = check_tracks(track_table(ROWS, "here").select(["track_id", "uri", "genre"]), "here")
+    assert table.schema == TRACK_SCHEMA
+    assert all(table[name].null_count == 2 for name in TRACK_SCHEMA.names[3:])
+
+
+@pytest.mark.parametrize("column", ["track_id", "genre", "artist", "album"])
+@pytest.mark.parametrize("character", ["\n", "\0", "\t", "\x1b", "\x85", "\u2028", "\u202e", "\u2066", "\u200f"])
+def test_control_characters_in_a_name_are_refused_and_shown_as_escapes(column, character):
+    name = f"R{character}ock"
+    with pytest.raises(CorpusError) as caught:
+        track_table([{**ROWS[0], column: name}], "here")
+    assert str(caught.value) == f"here: {column} {name!a} holds control characters; rename it"
+
+
+@pytest.mark.parametrize("column", ["track_id", "genre", "artist", "album", "uri"])
+def test_half_a_character_is_refused_and_shown_as_an_escape(column):
+    with pytest.raises(CorpusError, match=r"^here: 'R\\ud83cck' holds half a character"):
+        track_table([{**ROWS[0], column: "R\ud83cck"}], "here")
+
+
+@pytest.mark.parametrize(
+    "name", ["R&B / Soul", "«Ünder» 'x' \"y\"", "🎸", "👩‍👩‍👧", "עברית", "日本語", "C:\\x", "<b>", "%s {x}"]
+)
+def test_ordinary_punctuation_and_other_scripts_are_names_like_any(name, caplog):
+    row = {**ROWS[0], "genre": name, "artist": name, "album": name, "track_id": name}
+    assert track_table([row], "here").to_pylist()[0]["genre"] == name
+    assert caplog.messages == []
+
+
+def test_text_that_is_no_utf8_in_a_file_is_refused():
+    table = track_table(ROWS, "here")
+    odd = pa.Array.from_buffers(pa.string(), 2, pa.array([b"Rock", b"caf\xe9"]).buffers())
+    with pytest.raises(CorpusError, match=r"^here: not a track table: .*UTF8"):
+        check_tracks(table.set_column(2, "genre", odd), "here")
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_duration_is_refused(seconds):
+    with pytest.raises(CorpusError, match="here: a duration_s is negative or no number"):
+        track_table([{**ROWS[0], "duration_s": seconds}], "here")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Hip-Hop", "hip-hop"), ("Hip Hop", "HipHop"), ("Cafe\u0301", "Café"), ("Pop ", "Pop"), ("STRASSE", "Straße")],
+)
+def test_genres_that_are_surely_one_are_told_apart_but_named(first, second, caplog):
+    rows = [{**ROWS[0], "genre": first}, {**ROWS[1], "genre": second}]
+    assert set(track_table(rows, "here")["genre"].to_pylist()) == {first, second}
+    (message,) = caplog.messages
+    assert message.startswith("here: genres ")
+    assert ascii(first) in message
+    assert ascii(second) in message
+
+
+def test_genres_that_differ_in_a_letter_are_not_remarked_on(caplog):
+    track_table([{**ROWS[0], "genre": "Pop"}, {**ROWS[1], "genre": "Bop"}], "here")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:hunter2hunter2@bucket/a.mp3",
+        "https://user:hunter2@example.org/a.mp3",
+        "https://example.org/a.mp3?X-Amz-Signature=hunter2",
+        "s3://bucket/a.mp3?secret_key=hunter2",
+    ],
+)
+def test_an_address_with_credentials_never_gets_into_a_track_table(uri):
+    with pytest.raises(CorpusError, match=r"^here: .*environment$") as caught:
+        track_table([{**ROWS[0], "uri": uri}], "here")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_further_columns_and_other_text_types_are_put_right():

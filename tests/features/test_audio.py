@@ -59,9 +59,14 @@ def test_a_folder_and_a_pipe_are_no_files_and_block_nothing(tmp_path: Path) -> N
             decode(path)
 
 
-def test_another_scheme_is_refused_by_name() -> None:
-    with pytest.raises(AudioNotFound, match="s3://bucket/clip.mp3"):
-        decode("s3://bucket/clip.mp3")
+def test_an_address_that_nothing_opens_is_refused_by_name() -> None:
+    with pytest.raises(AudioNotFound, match="nosuch://bucket/clip.mp3: nothing here opens nosuch://"):
+        decode("nosuch://bucket/clip.mp3")
+
+
+def test_a_file_on_another_machine_is_refused_by_name() -> None:
+    with pytest.raises(AudioNotFound, match="file://server/clip.mp3: must be a file on this machine"):
+        decode("file://server/clip.mp3")
 
 
 def test_an_empty_file_says_so(tmp_path: Path) -> None:
