@@ -1,18 +1,24 @@
-"""A music library of one's own: a folder per genre, or a CSV file that says what is what."""
+"""A music library of one's own: a folder per genre, or a CSV file that says what is what.
 
+It may lie on this machine or wherever `genre_spark.filesystems` reaches: `s3://bucket/music`.
+"""
+
+import contextlib
 import csv
+import io
 import logging
+import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote_to_bytes
+from typing import Any, TextIO
 
 import pyarrow as pa
 
 from genre_spark.corpora.tracks import PARTS, track_table
 from genre_spark.errors import CorpusError
+from genre_spark.filesystems import is_remote, join_address, list_files, local_path, masked, open_file, remote_address
 
 # Only whose name says audio is listed; whether it can be decoded is found out when it is.
 # fmt: off
@@ -22,44 +28,52 @@ AUDIO_EXTENSIONS = frozenset({
 })
 # fmt: on
 
-REQUIRED_COLUMNS = ("track_id", "path", "genre")
-OPTIONAL_COLUMNS = ("artist", "album", "split")
+REQUIRED_COLUMNS = ("track_id", "path")
+TEXT_COLUMNS = ("genre", "artist", "album", "split", "licence")
+# Both spellings are found in tables that people have.
+_RENAMED = {"license": "licence"}
 
 logger = logging.getLogger(__name__)
 
 
-def load_folder(root: Path, table: Path | None = None) -> pa.Table:
+def load_folder(root: str | Path, table: str | Path | None = None) -> pa.Table:
     """Tracks of a music library.
 
     Parameters
     ----------
-    root : Path
-        Without a table: `ROOT/<genre>/` holds the genre's audio files, in sub-folders if you like. A track's id is its
-        path below `root` without the extension (with it where two files differ in nothing else).
-    table : Path, optional
-        CSV file with the columns `track_id, path, genre` and, if known, `artist, album, split`. A path is relative to
-        `root`, absolute or a `file://` address. An empty genre, artist, album or split is unknown. A file that is
-        listed but missing stays in the table: the extraction reports it.
+    root : str or Path
+        Folder or address. Without a table: `ROOT/<genre>/` holds the genre's audio files, in sub-folders if you like. A
+        track's id is its path below `root` without the extension (with it where two files differ in nothing else).
+    table : str or Path, optional
+        CSV file, or its address, with the columns `track_id, path` and, if known, `genre, artist, album, split,
+        duration_s, licence`. A path is relative to `root`, absolute, or an address; of these only an address is
+        percent-encoded. What is empty is unknown. Without any genre the tracks are good for prediction only. A file
+        that is listed but missing stays in the table: the extraction reports it.
 
     Raises
     ------
     CorpusError
         If a folder or the table is missing or holds no track, a column is missing, or a row is impossible.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise CorpusError(f"{root}: no such folder; give the folder that holds your music")
+    if is_remote(root):
+        root = remote_address(str(root), CorpusError).rstrip("/")
+    else:
+        root = local_path(root, CorpusError)
+        if not root.is_dir():
+            raise CorpusError(f"{root}: no such folder; give the folder that holds your music")
     if table is None:
-        return track_table(_genre_folder_rows(root), str(root))
-    return track_table(_table_rows(Path(table), root.resolve()), str(table))
+        return track_table(_genre_folder_rows(root), masked(root))
+    if not is_remote(table):
+        table = local_path(table, CorpusError)
+    return track_table(_table_rows(table, root), masked(table))
 
 
-def _genre_folder_rows(root: Path) -> list[dict[str, str | None]]:
-    files: list[tuple[PurePosixPath, Path]] = []
+def _genre_folder_rows(root: str | Path) -> list[dict[str, Any]]:
+    files: list[tuple[PurePosixPath, str]] = []
     others = 0
-    for path, resolved in _files_below(root, PurePosixPath(), ()):
+    for path, uri in _files_below(root, PurePosixPath(), ()) if isinstance(root, Path) else _remote_files(root):
         if len(path.parts) > 1 and path.suffix.lower() in AUDIO_EXTENSIONS:
-            files.append((path, resolved))
+            files.append((path, uri))
         else:
             others += 1
     if not files:
@@ -73,13 +87,13 @@ def _genre_folder_rows(root: Path) -> list[dict[str, str | None]]:
     if len(set(ids)) < len(ids):  # a/b.mp3 and a/b.wav beside a/b.mp3.wav
         ids = [_text(path) for path, _ in files]
     return [
-        {"track_id": track_id, "uri": resolved.as_uri(), "genre": _text(path.parts[0])}
-        for track_id, (path, resolved) in zip(ids, files, strict=True)
+        {"track_id": track_id, "uri": uri, "genre": _text(path.parts[0])}
+        for track_id, (path, uri) in zip(ids, files, strict=True)
     ]
 
 
-def _files_below(folder: Path, below: PurePosixPath, above: tuple[Path, ...]) -> Iterator[tuple[PurePosixPath, Path]]:
-    """Files that are not hidden: path below the root, and place on disk. Links are followed, but never in a circle."""
+def _files_below(folder: Path, below: PurePosixPath, above: tuple[Path, ...]) -> Iterator[tuple[PurePosixPath, str]]:
+    """Files that are not hidden: path below the root, and address. Links are followed, but never in a circle."""
     resolved = folder.resolve()
     if resolved in above:
         return
@@ -92,7 +106,14 @@ def _files_below(folder: Path, below: PurePosixPath, above: tuple[Path, ...]) ->
         if entry.is_dir():
             yield from _files_below(Path(entry), below / entry.name, (*above, resolved))
         else:
-            yield below / entry.name, Path(entry).resolve() if entry.is_symlink() else resolved / entry.name
+            place = Path(entry).resolve() if entry.is_symlink() else resolved / entry.name
+            yield below / entry.name, place.as_uri()
+
+
+def _remote_files(root: str) -> Iterator[tuple[PurePosixPath, str]]:
+    for path in list_files(root, CorpusError):
+        # Object stores have keys such as `a//b.mp3`, which no file system opens.
+        yield PurePosixPath(path), remote_address(join_address(root, path), CorpusError)
 
 
 def _text(path: PurePosixPath | str) -> str:
@@ -100,73 +121,102 @@ def _text(path: PurePosixPath | str) -> str:
     return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
 
 
-def _table_rows(table: Path, root: Path) -> list[dict[str, str | None]]:
-    rows: list[dict[str, str | None]] = []
+def _table_rows(table: str | Path, root: str | Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     lines: dict[str, int] = {}
     for line, row in _csv_rows(table):
-        where = f"{table}, line {line}"
+        where = f"{masked(table)}, line {line}"
         track_id, path = row["track_id"], row["path"]
         if not track_id or not path:
             raise CorpusError(f"{where}: {'path' if track_id else 'track_id'} is empty; fill it in or delete the row")
         if track_id in lines:
             raise CorpusError(f"{where}: track_id {track_id!r} stands in line {lines[track_id]} too; make it unique")
         lines[track_id] = line
-        known = {name: row.get(name) or None for name in ("genre", *OPTIONAL_COLUMNS)}
+        known: dict[str, Any] = {name: row.get(name) or None for name in TEXT_COLUMNS}
         if known["split"] not in (None, *PARTS):
             raise CorpusError(f"{where}: split {known['split']!r} must be one of {', '.join(PARTS)}, or empty")
-        rows.append({"track_id": track_id, "uri": _uri(path, root, where), **known})
+        duration_s = _seconds(row.get("duration_s"), where)
+        rows.append({"track_id": track_id, "uri": _uri(path, root, where), "duration_s": duration_s, **known})
     if not rows:
-        raise CorpusError(f"{table}: has no rows below its header; list at least one track")
+        raise CorpusError(f"{masked(table)}: has no rows below its header; list at least one track")
+    if "genre" not in row:
+        logger.warning("%s: has no column genre: its tracks are good for prediction, not for training", masked(table))
     return rows
 
 
-def _csv_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _seconds(text: str | None, where: str) -> float | None:
+    if not text:
+        return None
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    raise CorpusError(f"{where}: duration_s {text!r} must be a number of seconds, or empty")
+
+
+def _csv_rows(table: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV file, values stripped, and the numbers of the lines on which they end."""
+    name = masked(table)
     try:
-        # Spreadsheets put a byte order mark before the first column's name.
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with _opened(table) as file:
             reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            for name in REQUIRED_COLUMNS:
-                if name not in header:
-                    found = ", ".join(header) or "nothing"
+            found = [column.strip() for column in next(reader, [])]
+            header = [_RENAMED.get(column, column) for column in found]
+            for column in REQUIRED_COLUMNS:
+                if column not in header:
                     raise CorpusError(
-                        f"{table}: column {name!r} is missing (found {found}); separate columns by commas"
+                        f"{name}: column {column!r} is missing (found {', '.join(found) or 'nothing'}); "
+                        "separate columns by commas"
                     )
-            repeated = [name for name, count in Counter(header).items() if name and count > 1]
+            repeated = [column for column, count in Counter(header).items() if column and count > 1]
             if repeated:
-                raise CorpusError(f"{table}: column {repeated[0]!r} stands twice; rename or delete one")
+                raise CorpusError(f"{name}: column {repeated[0]!r} stands twice; rename or delete one")
             for values in reader:
                 if not any(value.strip() for value in values):
                     continue
                 if len(values) != len(header):
                     raise CorpusError(
-                        f"{table}, line {reader.line_num}: {len(values)} values for {len(header)} columns; "
+                        f"{name}, line {reader.line_num}: {len(values)} values for {len(header)} columns; "
                         "put a value with commas in it between double quotes"
                     )
                 stripped = (value.strip() for value in values)
                 yield reader.line_num, dict(zip(header, stripped, strict=True))
     except FileNotFoundError:
-        raise CorpusError(f"{table}: no such file; a table has the columns {', '.join(REQUIRED_COLUMNS)}") from None
+        raise CorpusError(f"{name}: no such file; a table has the columns {', '.join(REQUIRED_COLUMNS)}") from None
     except UnicodeDecodeError:
-        raise CorpusError(f"{table}: not UTF-8 text; save it as a CSV file in UTF-8") from None
+        raise CorpusError(f"{name}: not UTF-8 text; save it as a CSV file in UTF-8") from None
     except csv.Error as error:
-        raise CorpusError(f"{table}, line {reader.line_num}: not CSV: {error}") from None
+        raise CorpusError(f"{name}, line {reader.line_num}: not CSV: {error}") from None
     except OSError as error:
-        raise CorpusError(f"{table}: can't be read: {error.strerror}") from None
+        raise CorpusError(f"{name}: can't be read: {error.strerror}") from None
 
 
-def _uri(path: str, root: Path, where: str) -> str:
-    address = re.fullmatch(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[^/]*)(?P<path>.*)", path, re.IGNORECASE)
-    if address is not None:
-        if address["scheme"].lower() != "file" or address["host"] not in ("", "localhost") or not address["path"]:
-            raise CorpusError(f"{where}: path {path!r} must be a file on this machine; mount or copy it first")
-        place = Path(os.fsdecode(unquote_to_bytes(address["path"])))
-    else:
+def _opened(table: str | Path) -> TextIO:
+    # Spreadsheets put a byte order mark before the first column's name.
+    if isinstance(table, Path):
+        return table.open(newline="", encoding="utf-8-sig")
+    with open_file(table, CorpusError) as file:
+        content = file.read()
+    return io.TextIOWrapper(io.BytesIO(content), newline="", encoding="utf-8-sig")
+
+
+def _uri(path: str, root: str | Path, where: str) -> str:
+    try:
+        if is_remote(path):
+            return remote_address(path, CorpusError)
+        place = local_path(path, CorpusError)
+    except CorpusError as error:
+        raise CorpusError(f"{where}: path {error}") from None
+    if not path.lower().startswith("file://"):
         place = Path(os.path.normpath(path))
         if place.parts[:1] == ("..",):
-            raise CorpusError(f"{where}: path {path!r} leaves {root}; give an absolute path, or another root folder")
+            raise CorpusError(
+                f"{where}: path {path!r} leaves {masked(root)}; give an absolute path, or another root folder"
+            )
     try:
-        return (root / place).resolve().as_uri()
+        if isinstance(root, Path):
+            return (root.resolve() / place).resolve().as_uri()
+        # Whoever reads the table may do so on another machine, where such a file must lie too.
+        return place.as_uri() if place.is_absolute() else remote_address(join_address(root, str(place)), CorpusError)
     except (OSError, RuntimeError, ValueError) as error:
         raise CorpusError(f"{where}: path {path!r} can't be followed: {error}") from None
