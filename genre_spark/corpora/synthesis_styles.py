@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Probability that an artist takes a trait from a neighbour. It sets how hard the corpus is: at this value a support
-# vector machine on MFCC statistics gets a good half of the tracks of unknown artists right (eight genres, 40 tracks of
-# 10 artists each), and three quarters or more under a random split, which lets it know the artists.
+# vector machine on the means of 80 MFCCs gets some 45 % of the tracks of unknown artists right (eight genres, 40 tracks
+# of 10 artists each), and some 65 % under a random split, which lets it know the artists. Twice as much takes 7 % off.
 CROSSOVER = 0.05
 
 Odds = Mapping[str, float]

@@ -6,13 +6,16 @@ ROOT/fma_metadata/tracks.csv    FMA's columns; written last, so a corpus without
 """
 
 import importlib.util
+import itertools
 import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,13 @@ from genre_spark.corpora.synthesis_sounds import RATE
 from genre_spark.corpora.synthesis_styles import FMA_SMALL_GENRES
 from genre_spark.corpora.synthetic_plan import BIT_RATE, PlannedTrack, plan_tracks, write_metadata
 from genre_spark.errors import CorpusError, EnvironmentSetupError
+from genre_spark.files import complete_file
 from genre_spark.settings import SyntheticSettings
 
-# LAME's scale from 2 (best) to 7 (fast). soundfile's MP3 writer has no such choice and takes seven times as long
-# as LAME does at 7.
+# LAME's scale from 2 (best) to 7 (fast; 8 and 9 are not faster). soundfile's MP3 writer has no such choice and takes
+# seven times as long as LAME does at 7. Variable bit rates take longer, and lack the header that tells the length.
 _ENCODER_QUALITY = 7
+_CLIPS_PER_TASK = 4
 
 _IDENTITY = ".synthetic.json"
 _CLIPS = "fma_small"
@@ -77,6 +82,8 @@ def write_synthetic_corpus(
             _report(on_clip)
         else:
             missing.append(track)
+    # What an artist's tracks share is made once for those that follow each other.
+    missing.sort(key=attrgetter("artist_id", "track_id"))
     workers = min(workers if workers is not None else _usable_cores(), len(missing))
     if workers > 1:
         _write_in_parallel(root, settings, missing, workers, on_clip)
@@ -151,26 +158,57 @@ def _write_in_parallel(
 ) -> None:
     # Not fork: the caller may have threads, whose locks a forked child would inherit.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter_worker, initargs=(stop,))
+    tasks = _tasks(tracks)
+    running: set[Future[int]] = set()
     try:
-        for done in as_completed([pool.submit(_write_clip, root, settings, track) for track in tracks]):
-            done.result()
-            _report(on_clip)
+        while True:
+            # Two tasks for each worker: none waits for its next one, and the memory does not grow with the corpus.
+            for task in itertools.islice(tasks, 2 * workers - len(running)):
+                running.add(pool.submit(_write_clips, root, settings, task))
+            if not running:
+                break
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for written in finished:
+                for _ in range(written.result()):
+                    _report(on_clip)
     except BrokenProcessPool:
         raise CorpusError(
             f"{root}: a worker process died, perhaps for want of memory; run again, finished clips are kept"
         ) from None
     finally:
+        stop.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_parent() -> None:
+def _tasks(tracks: Sequence[PlannedTrack]) -> Iterator[list[PlannedTrack]]:
+    """Cut tracks in the order of their artists into tasks, none of them over two artists."""
+    for _, own in itertools.groupby(tracks, key=attrgetter("artist_id")):
+        while task := list(itertools.islice(own, _CLIPS_PER_TASK)):
+            yield task
+
+
+_stop: Event | None = None
+
+
+def _enter_worker(stop: Event) -> None:
+    global _stop
+    _stop = stop
+    # An interrupt is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _write_clips(root: Path, settings: SyntheticSettings, tracks: Sequence[PlannedTrack]) -> int:
+    """Write some clips in a worker, and tell how many: fewer where the work was called off."""
+    for done, track in enumerate(tracks):
+        if _stop is not None and _stop.is_set():
+            return done
+        _write_clip(root, settings, track)
+    return len(tracks)
+
+
 def _write_clip(root: Path, settings: SyntheticSettings, track: PlannedTrack) -> None:
-    path = _clip_path(root, track)
-    partial = path.with_name(f".{path.name}.partial")
     clip = compose_clip(
         track.genre,
         seed=settings.seed,
@@ -178,16 +216,12 @@ def _write_clip(root: Path, settings: SyntheticSettings, track: PlannedTrack) ->
         track_id=track.track_id,
         duration_s=settings.duration_s,
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(_as_mp3(clip))
-        partial.replace(path)
-    except OSError as error:
-        raise CorpusError(f"{path}: clip can't be written: {error}; make room or name another folder") from None
+    with complete_file(_clip_path(root, track), CorpusError) as partial:
+        partial.write_bytes(as_mp3(clip))
 
 
-def _as_mp3(clip: np.ndarray) -> bytes:
-    """Encode a stereo clip `[shape=(n, 2)]`, full scale at 1, at a constant bit rate."""
+def as_mp3(clip: np.ndarray) -> bytes:
+    """Encode a stereo clip `[shape=(n, 2)]` at `RATE`, full scale at 1, at a constant bit rate."""
     import lameenc
 
     encoder = lameenc.Encoder()
@@ -196,5 +230,5 @@ def _as_mp3(clip: np.ndarray) -> bytes:
     encoder.set_in_sample_rate(RATE)
     encoder.set_bit_rate(BIT_RATE // 1000)
     encoder.set_quality(_ENCODER_QUALITY)
-    samples = np.round(clip * np.iinfo(np.int16).max).astype(np.int16)
-    return bytes(encoder.encode(samples.tobytes()) + encoder.flush())
+    samples = clip * np.float32(np.iinfo(np.int16).max)
+    return bytes(encoder.encode(np.rint(samples, out=samples).astype(np.int16).tobytes()) + encoder.flush())

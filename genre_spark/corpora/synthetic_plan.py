@@ -9,12 +9,20 @@ import numpy as np
 
 from genre_spark.corpora.synthesis_styles import STYLES
 from genre_spark.errors import CorpusError
+from genre_spark.files import complete_file
 from genre_spark.settings import SyntheticSettings
 
 _PLAN = 0  # spawn key of the plan's random numbers
 _FIRST_ID = 2  # as in FMA
 _IDS = 1_000_000 - _FIRST_ID
 _TRACKS_PER_ALBUM = 3
+# Names of Creative Commons' licences, as FMA has them; an artist keeps to one.
+_LICENCES = (
+    "Attribution 4.0 International",
+    "Attribution-ShareAlike 4.0 International",
+    "Attribution-NonCommercial 4.0 International",
+    "Attribution-NonCommercial-ShareAlike 4.0 International",
+)
 
 BIT_RATE = 192_000  # LAME is faster at 192 kbit/s than at 160 or 256
 
@@ -35,7 +43,7 @@ _QUALITIES = ("Amber", "Broken", "Copper", "Distant", "Electric", "Fading", "Gol
 _THINGS = ("Anchors", "Bridges", "Canyons", "Engines", "Feathers", "Gardens", "Lanterns", "Rivers", "Signals")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedTrack:
     """One clip to compose."""
 
@@ -71,20 +79,19 @@ def plan_tracks(settings: SyntheticSettings, genres: Sequence[str]) -> list[Plan
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(_PLAN,)))
     # With fewer clips than artists, the artists left over have no track and need no part.
     artists = min(settings.artists_per_genre, settings.clips_per_genre)
-    artist_ids = iter((1 + rng.permutation(artists * len(genres))).tolist())
+    artist_ids = (1 + rng.permutation(artists * len(genres))).tolist()
     albums_per_artist = -(-settings.clips_per_genre // (artists * _TRACKS_PER_ALBUM))
-    drafts = []
-    for genre in genres:
-        cast = [next(artist_ids) for _ in range(artists)]
-        parts = _parts(artists)
-        for clip in range(settings.clips_per_genre):
-            nth, seat = divmod(clip, artists)
-            album_id = 1 + (cast[seat] - 1) * albums_per_artist + nth // _TRACKS_PER_ALBUM
-            drafts.append((genre, cast[seat], album_id, parts[seat]))
+    parts = _parts(artists)
     # Gaps spread a small corpus over many of the layout's folders; FMA-small's numbers reach 155,320.
     stride = max(1, min(97, 155_000 // count))
-    order = rng.permutation(count).tolist()
-    return [PlannedTrack(_FIRST_ID + stride * place, *drafts[draft]) for place, draft in enumerate(order)]
+    tracks = []
+    for place, draft in enumerate(rng.permutation(count).tolist()):
+        genre, clip = divmod(draft, settings.clips_per_genre)
+        nth, seat = divmod(clip, artists)
+        artist_id = artist_ids[genre * artists + seat]
+        album_id = 1 + (artist_id - 1) * albums_per_artist + nth // _TRACKS_PER_ALBUM
+        tracks.append(PlannedTrack(_FIRST_ID + stride * place, genres[genre], artist_id, album_id, parts[seat]))
+    return tracks
 
 
 def _parts(artists: int) -> list[str]:
@@ -104,36 +111,54 @@ def write_metadata(path: Path, settings: SyntheticSettings, tracks: Sequence[Pla
         If it can't be written.
     """
     columns = [(group, name) for group, names in _FMA_COLUMNS.items() for name in names.split()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["", *(group for group, _ in columns)])
-            writer.writerow(["", *(name for _, name in columns)])
-            writer.writerow(["track_id", *([""] * len(columns))])
-            for track in tracks:
-                cells = _cells(track, settings)
-                writer.writerow([track.track_id, *(cells.get(column, "") for column in columns)])
-        partial.replace(path)
-    except OSError as error:
-        raise CorpusError(f"{path}: can't be written: {error.strerror}; make room or name another folder") from None
+    with complete_file(path, CorpusError) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["", *(group for group, _ in columns)])
+        writer.writerow(["", *(name for _, name in columns)])
+        writer.writerow(["track_id", *([""] * len(columns))])
+        same = _same_cells(settings)
+        filled = [columns.index(column) + 1 for column in _OWN_COLUMNS]
+        row = ["", *(same.get(column, "") for column in columns)]
+        for track in tracks:
+            row[0] = str(track.track_id)
+            for place, cell in zip(filled, _own_cells(track), strict=True):
+                row[place] = cell
+            writer.writerow(row)
 
 
-def _cells(track: PlannedTrack, settings: SyntheticSettings) -> dict[tuple[str, str], str | int]:
+def _same_cells(settings: SyntheticSettings) -> dict[tuple[str, str], str]:
     return {
         **dict.fromkeys(_LISTS, "[]"),
-        ("album", "id"): track.album_id,
-        ("album", "title"): f"Album {track.album_id}",
-        ("artist", "id"): track.artist_id,
-        ("artist", "name"): _artist_name(track.artist_id),
-        ("set", "split"): track.part,
         ("set", "subset"): "small",
-        ("track", "bit_rate"): BIT_RATE,
-        ("track", "duration"): max(1, round(settings.duration_s)),
-        ("track", "genre_top"): track.genre,
-        ("track", "title"): f"Track {track.track_id}",
+        ("track", "bit_rate"): str(BIT_RATE),
+        ("track", "duration"): str(max(1, round(settings.duration_s))),
     }
+
+
+_OWN_COLUMNS = (
+    ("album", "id"),
+    ("album", "title"),
+    ("artist", "id"),
+    ("artist", "name"),
+    ("set", "split"),
+    ("track", "genre_top"),
+    ("track", "license"),
+    ("track", "title"),
+)
+
+
+def _own_cells(track: PlannedTrack) -> tuple[str, ...]:
+    """A track's values of `_OWN_COLUMNS`."""
+    return (
+        str(track.album_id),
+        f"Album {track.album_id}",
+        str(track.artist_id),
+        _artist_name(track.artist_id),
+        track.part,
+        track.genre,
+        _LICENCES[track.artist_id % len(_LICENCES)],
+        f"Track {track.track_id}",
+    )
 
 
 def _artist_name(artist_id: int) -> str:

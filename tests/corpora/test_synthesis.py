@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from genre_spark.corpora.synthesis import compose_clip
-from genre_spark.corpora.synthesis_sounds import RATE, TIMBRES, Voice, coloured_noise, convolve, drum_kit, room
+from genre_spark.corpora.synthesis_sounds import (
+    RATE,
+    TIMBRES,
+    Voice,
+    coloured_noise,
+    convolve,
+    drum_kit,
+    released,
+    rms,
+    room,
+)
 from genre_spark.corpora.synthesis_styles import GROOVES, PROGRESSIONS, SCALES, STYLES
 
 
@@ -101,6 +111,24 @@ def test_a_note_holds_its_pitch_and_its_harmonics_alone(name: str) -> None:
     assert power[near].sum() > 0.99 * power.sum()
 
 
+def test_a_note_is_the_same_whatever_was_played_before() -> None:
+    fresh, used = (Voice(TIMBRES["fiddle"], np.random.default_rng(0)) for _ in range(2))
+    for length in (90_000, 4_000, 20_000):
+        used.note(60, length)
+    for length in (4_000, 8_191, 8_192, 8_193, 30_000):
+        assert np.array_equal(fresh.note(60, length), used.note(60, length))
+
+
+def test_a_released_note_falls_silent_and_the_voice_keeps_it_whole() -> None:
+    note = Voice(TIMBRES["organ"], np.random.default_rng(0)).note(60, 10_000)
+    before = note.copy()
+    sound = released(note, 0.5)
+    assert np.array_equal(note, before)
+    np.testing.assert_allclose(sound[:9_000], 0.5 * note[:9_000], rtol=1e-6)
+    assert sound[-1] == 0
+    assert np.abs(released(note[:100], 1.0)[-5:]).max() < 0.01  # shorter than the release
+
+
 def test_two_artists_play_the_same_instrument_with_different_spectra() -> None:
     first, second = (Voice(TIMBRES["piano"], np.random.default_rng(seed)).note(60, 4_410) for seed in (1, 2))
     spectra = [np.abs(np.fft.rfft(note)) for note in (first, second)]
@@ -111,13 +139,24 @@ def test_the_block_convolution_is_the_convolution() -> None:
     rng = np.random.default_rng(0)
     response = room(0.0, 0.3, 0.1, rng)
     signal = rng.standard_normal((2, 40_000), dtype=np.float32)
-    expected = np.stack([np.convolve(a, b)[:40_000] for a, b in zip(signal, response, strict=True)])
-    np.testing.assert_allclose(convolve(signal, response), expected, atol=1e-4)
+    for length in (1, 24_576, 24_577, 40_000):
+        expected = np.stack(
+            [np.convolve(a, b)[:length] for a, b in zip(signal[:, :length], response, strict=True)]
+        )  # fmt: skip
+        np.testing.assert_allclose(convolve(signal[:, :length], response), expected, atol=1e-4)
+
+
+def test_the_level_is_that_of_all_channels_together() -> None:
+    signal = np.random.default_rng(0).standard_normal((2, 200_001), dtype=np.float32)
+    signal[1] *= 3
+    assert rms(signal) == pytest.approx(np.sqrt(np.mean(signal.astype(float) ** 2)), rel=1e-5)
+    assert rms(signal[1]) == pytest.approx(np.sqrt(np.mean(signal[1].astype(float) ** 2)), rel=1e-5)
 
 
 @pytest.mark.parametrize("slope", [-6.0, 0.0])
 def test_noise_has_the_wanted_slope(slope: float) -> None:
-    noise = coloured_noise(1 << 17, slope, np.random.default_rng(0))
+    noise = coloured_noise(slope, np.random.default_rng(0))
+    assert noise.shape == (2, 1 << 17)
     assert np.sqrt(np.mean(noise**2)) == pytest.approx(1.0, rel=1e-3)
     power = np.abs(np.fft.rfft(noise)) ** 2
     hz = np.fft.rfftfreq(1 << 17, 1 / RATE)

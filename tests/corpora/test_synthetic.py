@@ -1,5 +1,10 @@
+import functools
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +15,7 @@ import soundfile
 from genre_spark.corpora.synthetic import write_synthetic_corpus
 from genre_spark.corpora.synthetic_plan import plan_tracks, write_metadata
 from genre_spark.errors import CorpusError
+from genre_spark.files import is_leftover
 from genre_spark.settings import SyntheticSettings
 
 GENUINE = Path(__file__).parents[3] / "shared" / "data" / "fma" / "fma_metadata" / "tracks.csv"
@@ -35,11 +41,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_two_processes_write_the_same_bytes_as_one(corpus: Path, tmp_path: Path) -> None:
-    done = []
-    write_synthetic_corpus(tmp_path, TINY, genres=TWO_GENRES, workers=2, on_clip=lambda: done.append(1))
-    assert _digests(tmp_path) == _digests(corpus)
-    assert len(done) == 6
+def test_three_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
+    # More clips of an artist than a task has, so that an artist's clips are composed in several processes.
+    settings = SyntheticSettings(clips_per_genre=12, artists_per_genre=2, duration_s=0.5, seed=7)
+    done: dict[int, int] = {1: 0, 3: 0}
+
+    def count(workers: int) -> None:
+        done[workers] += 1
+
+    for workers in done:
+        counted = functools.partial(count, workers)
+        write_synthetic_corpus(tmp_path / str(workers), settings, genres=TWO_GENRES, workers=workers, on_clip=counted)
+    assert done == {1: 24, 3: 24}
+    assert _digests(tmp_path / "3") == _digests(tmp_path / "1")
 
 
 def test_another_seed_gives_other_audio(corpus: Path, tmp_path: Path) -> None:
@@ -80,6 +94,18 @@ def test_the_table_has_one_row_a_clip_with_the_columns_filled(corpus: Path) -> N
     assert {("album", "id"), ("album", "title"), ("artist", "id"), ("artist", "name"), ("track", "title")} <= set(
         filled
     )
+
+
+def test_each_album_has_a_title_of_its_own_and_each_artist_one_licence_of_creative_commons(tmp_path: Path) -> None:
+    settings = SyntheticSettings(clips_per_genre=60, artists_per_genre=10)
+    write_metadata(tmp_path / "fma_metadata" / "tracks.csv", settings, plan_tracks(settings, TWO_GENRES))
+    tracks = _tracks(tmp_path)
+    assert set(tracks["track", "duration"]) == {30}
+    albums = tracks.groupby([("album", "title"), ("album", "id"), ("artist", "id")]).ngroups
+    assert albums == tracks["album", "title"].nunique() == 40
+    assert tracks.groupby([("artist", "id"), ("track", "license")]).ngroups == 20
+    assert tracks["track", "license"].str.fullmatch(r"Attribution(-\w+)* 4\.0 International").all()
+    assert tracks["track", "license"].nunique() == 4
 
 
 def test_the_bit_rate_of_the_table_is_that_of_the_files(tmp_path: Path) -> None:
@@ -125,6 +151,22 @@ def test_the_full_size_of_fma_small_fits_and_its_order_says_nothing_about_the_ge
     assert 2 <= min(numbers) < max(numbers) <= 155_320
     first_half = [track.genre for track in tracks[:2_000]]
     assert all(420 < first_half.count(genre) < 580 for genre in ("Pop", "Rock", "Folk", "Hip-Hop"))
+
+
+@pytest.mark.slow
+def test_as_many_tracks_as_fma_has_numbers_for_are_planned_within_half_a_gigabyte() -> None:
+    program = """
+import resource
+from genre_spark.corpora.synthetic_plan import plan_tracks
+from genre_spark.settings import SyntheticSettings
+tracks = plan_tracks(SyntheticSettings(clips_per_genre=499_999, artists_per_genre=50_000), ("Rock", "Folk"))
+numbers = {track.track_id for track in tracks}
+print(len(numbers), min(numbers), max(numbers), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    count, first, last, kilobytes = map(int, done.stdout.split())
+    assert (count, first, last) == (999_998, 2, 999_999)
+    assert kilobytes < 500_000
 
 
 def test_more_tracks_than_fma_has_numbers_for_are_refused() -> None:
@@ -204,15 +246,45 @@ def test_a_root_that_cannot_be_a_folder_is_refused_by_name(tmp_path: Path) -> No
             write_synthetic_corpus(root, TINY, genres=TWO_GENRES, workers=1)
 
 
-def test_a_clip_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    first = plan_tracks(TINY, TWO_GENRES)[0].track_id
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_clip_that_cannot_be_written_is_named(workers: int, tmp_path: Path) -> None:
     write_synthetic_corpus(tmp_path, TINY, genres=TWO_GENRES, workers=1)
-    clip = tmp_path / "fma_small" / f"{first:06d}"[:3] / f"{first:06d}.mp3"
-    clip.unlink()
-    # A folder in the place of the partial file stops the superuser, too, whom permissions don't.
-    clip.with_name(f".{clip.name}.partial").mkdir()
-    with pytest.raises(CorpusError, match=f"{clip.name}: clip can't be written"):
-        write_synthetic_corpus(tmp_path, TINY, genres=TWO_GENRES, workers=1)
+    folder = min(tmp_path.glob("fma_small/*"))
+    shutil.rmtree(tmp_path / "fma_small")
+    (tmp_path / "fma_small").mkdir()
+    # A file in the place of the folder stops the superuser, too, whom permissions don't.
+    folder.write_text("")
+    with pytest.raises(CorpusError, match=rf"{folder.name}/\d+\.mp3: can't be written") as raised:
+        write_synthetic_corpus(tmp_path, TINY, genres=TWO_GENRES, workers=workers)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for some ten clips of a second."""
+    mount = shutil.which("mount")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder]).returncode:
+        pytest.skip("mounting a tmpfs wants Linux and its superuser")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_ends_the_work_in_one_line_and_a_rerun_completes_it(small_disk: Path) -> None:
+    settings = SyntheticSettings(clips_per_genre=20, artists_per_genre=5, duration_s=1.0)
+    with pytest.raises(CorpusError, match=r"mp3: can't be written: No space left on device") as raised:
+        write_synthetic_corpus(small_disk, settings, genres=TWO_GENRES, workers=2)
+    assert "\n" not in str(raised.value)
+    kept = {file: file.stat().st_mtime_ns for file in small_disk.rglob("*.mp3")}
+    assert 4 <= len(kept) < 20
+    assert all(soundfile.info(file).duration > 0.9 for file in kept)
+    assert not [file for file in small_disk.rglob("*") if is_leftover(file.name)]
+
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    write_synthetic_corpus(small_disk, settings, genres=TWO_GENRES, workers=2)
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert len(_tracks(small_disk)) == len(list(small_disk.rglob("*.mp3"))) == 40
 
 
 @pytest.mark.parametrize(
