@@ -40,6 +40,8 @@ DEFAULTS = {
     "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
     "spark.python.worker.faulthandler.enabled": "true",
     "spark.ui.showConsoleProgress": "false",
+    # A warning about a plan with 25 columns and more helps nobody.
+    "spark.sql.debug.maxToStringFields": "1000",
     # One Arrow record batch is one list of tracks, never of tensors: small batches only cost.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
     **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},

@@ -7,7 +7,6 @@ twice leaves behind is never read.
 """
 
 import logging
-import os
 import shutil
 import time
 import uuid
@@ -32,7 +31,10 @@ from genre_spark.dataset.store import (
     open_dataset,
     tensor_column,
 )  # fmt: skip
+from genre_spark.dataset.tasks import spread_tracks, track_counter, tracks_done
 from genre_spark.errors import AudioError, DatasetError, ExtractionFailed
+from genre_spark.features.audio import decode
+from genre_spark.features.measure import pcm_hash
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import printable, replace_folder, staging_folder
 from genre_spark.provenance import now, versions_of
@@ -47,7 +49,6 @@ logger = logging.getLogger(__name__)
 # What decides the numbers, and so stands in the manifest.
 LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "soxr", "pyspark", "pyarrow")
 
-# Each task adds a byte a track to a file of its own there: an accumulator would tell only when a whole task is done.
 PROGRESS = "progress"
 
 WRITTEN_SCHEMA = pa.schema([("partition", pa.int64()), ("table", pa.string()), ("file", pa.string())])
@@ -160,28 +161,15 @@ def _run_job(
     on_tracks: Callable[[int], None] | None,
 ) -> list[dict[str, Any]]:
     """Run the tasks, each of which writes its own files; return the rows of the manifest."""
-    from pyspark.sql import functions as F  # noqa: N812 (everyone's name for it)
-
     write_part = _part_writer(specs, staging, settings)
-    # A small library shall use all cores too, a few tracks each: a worker takes seconds to start.
-    tasks = max(
-        -(-tracks.num_rows // settings.extract.tracks_per_file),
-        min(tracks.num_rows // 4, spark.sparkContext.defaultParallelism),
-        1,
-    )
 
-    def tracks_done() -> int:
-        # A task that was tried twice counts twice.
-        return min(tracks.num_rows, sum(entry.stat().st_size for entry in os.scandir(staging / PROGRESS)))
+    def done() -> int:
+        return tracks_done(staging / PROGRESS, tracks.num_rows)
 
-    with watch(tracks_done, on_tracks):
-        # Ranges of a hash: parts of equal size in an order that doesn't depend on the cores, with long and short
-        # clips mixed.
+    with watch(done, on_tracks):
         return [
             row.asDict()
-            for row in spark.createDataFrame(tracks)
-            .repartitionByRange(tasks, F.xxhash64("track_id"), "track_id")
-            .sortWithinPartitions(F.xxhash64("track_id"), "track_id")
+            for row in spread_tracks(spark, tracks, settings.extract.tracks_per_file)
             .mapInArrow(write_part, "partition long, table string, file string")
             .collect()
         ]
@@ -192,13 +180,13 @@ def _part_writer(
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Make the function of one task: tracks in, files written, one manifest row per file out."""
     rows_per_group = settings.extract.tracks_per_row_group
-    max_duration_s = settings.audio.max_duration_s
+    limits = settings.audio.model_dump()
 
     def write_part(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
 
         # Imported before the first track: a library that isn't installed is no fault of the track.
-        from genre_spark.features.compute import extract_file
+        from genre_spark.features.compute import finite_features
 
         context = TaskContext.get()
         partition = context.partitionId() if context else 0
@@ -224,23 +212,23 @@ def _part_writer(
             rows.clear()
             arrays.clear()
 
-        progress = (staging / PROGRESS / name).open("ab", buffering=0)
-        for batch in batches:
-            for track in batch.to_pylist():
-                try:
-                    features = extract_file(track["uri"], specs, max_duration_s=max_duration_s)
-                except AudioError as error:
-                    errors.append(_error_row(track, type(error).__name__, str(error)))
-                except Exception as error:
-                    # Whatever a library makes of a rotten file costs one track, never the job.
-                    errors.append(_error_row(track, AudioError.__name__, f"{type(error).__name__}: {error}"))
-                else:
-                    rows.append(track)
-                    arrays.append(features)
-                    if len(rows) == rows_per_group:
-                        flush()
-                progress.write(b".")
-        progress.close()
+        with track_counter(staging / PROGRESS) as count:
+            for batch in batches:
+                for track in batch.to_pylist():
+                    try:
+                        pcm = decode(track["uri"], **limits)
+                        features = finite_features(pcm, specs, track["uri"])
+                    except AudioError as error:
+                        errors.append(_error_row(track, type(error).__name__, str(error)))
+                    except Exception as error:
+                        # Whatever a library makes of a rotten file costs one track, never the job.
+                        errors.append(_error_row(track, AudioError.__name__, f"{type(error).__name__}: {error}"))
+                    else:
+                        rows.append(track | {"pcm_hash": pcm_hash(pcm.samples)})
+                        arrays.append(features)
+                        if len(rows) == rows_per_group:
+                            flush()
+                    count()
         flush()
         written = []
         if writer is not None:

@@ -13,7 +13,7 @@ from threadpoolctl import ThreadpoolController
 from genre_spark.errors import AudioNotFinite
 from genre_spark.features.audio import Pcm, decode
 from genre_spark.features.spec import FeatureSpec, resolve_specs
-from genre_spark.files import printable
+from genre_spark.filesystems import masked
 
 
 def extract_file(
@@ -48,11 +48,22 @@ def extract_file(
     if isinstance(features, str):
         features = [features]
     specs = [feature if isinstance(feature, FeatureSpec) else resolve_specs([feature])[0] for feature in features]
-    arrays = compute_features(decode(path, max_duration_s=max_duration_s), specs)
+    return finite_features(decode(path, max_duration_s=max_duration_s), specs, path)
+
+
+def finite_features(pcm: Pcm, specs: Sequence[FeatureSpec], source: str | Path) -> dict[str, np.ndarray]:
+    """`compute_features`, or an error that names `source` where they aren't numbers.
+
+    Raises
+    ------
+    AudioNotFinite
+        If a feature holds NaN or infinity.
+    """
+    arrays = compute_features(pcm, specs)
     for name, array in arrays.items():
         # Finite but absurd samples (1e20) overflow on the way.
         if not np.isfinite(array).all():
-            raise AudioNotFinite(f"{printable(path)}: feature {name} comes out as NaN or infinity")
+            raise AudioNotFinite(f"{masked(source)}: feature {name} comes out as NaN or infinity")
     return arrays
 
 

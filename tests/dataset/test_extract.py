@@ -7,12 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
+import xxhash
 
 from genre_spark.corpora.tracks import read_tracks, track_table
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.store import MANIFEST, Dataset, open_dataset, tensors_of
 from genre_spark.errors import DatasetError, ExtractionFailed
-from genre_spark.features import extract_file, resolve_specs
+from genre_spark.features import decode, extract_file, resolve_specs
+from genre_spark.features.measure import pcm_hash
 from genre_spark.settings import Settings, load_settings
 
 SPECS = resolve_specs(["mfcc_mean"])
@@ -32,7 +35,28 @@ def test_every_track_is_one_row_or_one_error_row(dataset: Dataset, corpus: Path)
 def test_rows_keep_the_tracks_columns(dataset: Dataset, corpus: Path) -> None:
     wanted = {row["track_id"]: row for row in read_tracks(corpus).to_pylist()}
     for row in dataset.tracks().to_pylist():
-        assert row == wanted[row["track_id"]]
+        assert row == wanted[row["track_id"]] | {"pcm_hash": pcm_hash(decode(row["uri"]).samples)}
+
+
+def test_copies_share_their_hash_whatever_their_names_and_lossless_encodings(
+    spark: object, tmp_path: Path, settings: Settings
+) -> None:
+    lameenc = pytest.importorskip("lameenc")
+    samples = (np.random.default_rng(0).uniform(-0.3, 0.3, 44_100) * 32_767).astype(np.int16)
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(tmp_path / name, samples, 44_100)
+    soundfile.write(tmp_path / "silence.wav", np.zeros(44_100), 44_100)
+    encoder = lameenc.Encoder()
+    encoder.set_in_sample_rate(44_100)
+    encoder.set_channels(1)
+    encoder.silence()
+    (tmp_path / "c.mp3").write_bytes(encoder.encode(samples.tobytes()) + encoder.flush())
+    rows = [{"track_id": path.stem, "uri": path.as_uri(), "pcm_hash": "old"} for path in tmp_path.iterdir()]
+    found = extract(spark, track_table(rows, "test"), SPECS, tmp_path / "d", settings).tracks().to_pylist()
+    hashes = {row["track_id"]: row["pcm_hash"] for row in found}
+    assert hashes["a"] == hashes["b"] == xxhash.xxh3_128_hexdigest((samples / np.float32(32_768)).tobytes())
+    assert hashes["silence"] is None
+    assert hashes["c"] not in (None, "old", hashes["a"])
 
 
 def test_the_job_gives_bit_for_bit_what_a_direct_call_gives(dataset: Dataset) -> None:
