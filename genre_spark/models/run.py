@@ -3,6 +3,7 @@
 RUN/
   run.json        how the run was made; written last, so a folder without it is an unfinished run
   split.parquet   track_id, genre, part
+  leaks.parquet   kind, value, track_id, part; every track of an artist, album, recording or group in several parts
   history.csv     epoch, loss, accuracy, val_loss, val_accuracy, seconds; one row per epoch
   bundle/         the trained model
   evaluation/     what the evaluation found
@@ -15,15 +16,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from genre_spark.corpora.leaks import LeakAudit
 from genre_spark.errors import RunError
 from genre_spark.files import complete_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RUN_RECORD = "run.json"
 HISTORY = "history.csv"
 SPLIT = "split.parquet"
+LEAKS = "leaks.parquet"
 BUNDLE = "bundle"
 EVALUATION = "evaluation"
 
@@ -45,8 +50,8 @@ class RunRecord(BaseModel):
         What decided the feature's numbers, which track stands in which part, and the dataset's track table.
     tracks : dict of str to int
         Number of tracks in each part.
-    tracks_without_artist : int
-        How many of them name no artist, so that no split can keep their artists apart.
+    leaks : LeakAudit
+        What stands in more than one part.
     labels : list of str
         Genres in the order of the model's outputs.
     training_s : float
@@ -67,7 +72,7 @@ class RunRecord(BaseModel):
     split_digest: str
     tracks_digest: str
     tracks: dict[str, int]
-    tracks_without_artist: int
+    leaks: LeakAudit
     labels: list[str]
     trainable_parameters: int
     epochs: int
@@ -118,6 +123,12 @@ def read_run_record(run: Path) -> RunRecord:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunError(f"{file}: {where}: {first['msg']}; {again}") from None
+
+
+def write_crossing(run: Path, crossing: pa.Table) -> None:
+    """Write `leaks.parquet`, as `genre_spark.corpora.leaks.crossing_tracks` gives it."""
+    with complete_file(run / LEAKS, RunError) as partial:
+        pq.write_table(crossing, partial)
 
 
 def write_history(run: Path, rows: Sequence[Mapping[str, float]]) -> None:

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from genre_spark.corpora.splits import Scheme, assert_no_leak, make_split, split_digest, write_split
+from genre_spark.corpora.leaks import assert_no_leak, audit_leaks, crossing_tracks
+from genre_spark.corpora.splits import GROUPED, Scheme, make_split, split_digest, write_split
 from genre_spark.dataset.feed import Batch, Feed, open_feed
 from genre_spark.dataset.scaler import Scaler, fit_scaler
 from genre_spark.dataset.store import Dataset
@@ -25,9 +25,11 @@ from genre_spark.models.run import (
     BUNDLE,
     EVALUATION,
     HISTORY,
+    LEAKS,
     RUN_RECORD,
     SPLIT,
     RunRecord,
+    write_crossing,
     write_history,
     write_run_record,
 )  # fmt: skip
@@ -60,8 +62,9 @@ def train(
         From `open_dataset`.
     model_name : {"dnn", "cnn1d", "cnn2d"}
         An architecture.
-    scheme : {"study", "official", "artist"}
-        How tracks are split into parts. The model is fitted, and the scaler too, on `training` alone.
+    scheme : {"study", "official", "artist", "artist-kfold"}
+        How tracks are split into parts. The model is fitted, and the scaler too, on `training` alone. Whatever the
+        scheme, the run tells which artists, albums and recordings stand in more than one part.
     run : Path
         Folder to write. It appears when the training is done; until then nothing in its place is touched.
     settings : Settings
@@ -89,8 +92,9 @@ def train(
     _refuse_occupied(run, overwrite=overwrite)
     tracks = dataset.tracks()
     split = make_split(tracks, scheme, settings.split)
-    if scheme == "artist":
-        assert_no_leak(tracks, split)
+    if scheme in GROUPED:
+        assert_no_leak(tracks, split, settings.split.group_by)
+    leaks = audit_leaks(tracks, split, settings.split.group_by)
     counts = {row["values"]: row["counts"] for row in split["part"].value_counts().to_pylist()}
     for part in ("training", "validation"):
         if not counts.get(part):
@@ -99,6 +103,7 @@ def train(
     with staging_folder(run, RunError) as staging:
         model, scaler, history, training_s = _fit(dataset, architecture, split, labels, settings, on_epoch)
         write_split(split, staging / SPLIT)
+        write_crossing(staging, crossing_tracks(tracks, split, settings.split.group_by))
         write_history(staging, history)
         versions = versions_of([*LIBRARIES, keras.backend.backend()])
         record = RunRecord(
@@ -111,7 +116,7 @@ def train(
             split_digest=split_digest(split),
             tracks_digest=dataset.manifest.tracks_digest,
             tracks=counts,
-            tracks_without_artist=_without_artist(tracks, split),
+            leaks=leaks,
             labels=labels,
             trainable_parameters=trainable_parameters(model),
             epochs=chosen.epochs,
@@ -188,12 +193,6 @@ def _warn_of_few_steps(model: keras.Model, chosen: ModelSettings, steps: int) ->
         )  # fmt: skip
 
 
-def _without_artist(tracks: pa.Table, split: pa.Table) -> int:
-    chosen = tracks.filter(pc.is_in(tracks["track_id"], split["track_id"]))
-    artists = pc.utf8_trim_whitespace(pc.fill_null(chosen["artist"], ""))
-    return pc.sum(pc.equal(artists, "")).as_py()
-
-
 class _FeedForKeras(keras.utils.PyDataset):
     """A feed as Keras reads it: batch after batch, and from the first one again.
 
@@ -248,7 +247,14 @@ def _refuse_occupied(run: Path, *, overwrite: bool) -> None:
     if run.exists() and not run.is_dir():
         raise RunError(f"{run}: is a file; name a folder for --run")
     names = {path.name for path in run.iterdir()} if run.is_dir() else set()
-    foreign = {name for name in names if not is_leftover(name)} - {RUN_RECORD, SPLIT, HISTORY, BUNDLE, EVALUATION}
+    foreign = {name for name in names if not is_leftover(name)} - {
+        RUN_RECORD,
+        SPLIT,
+        LEAKS,
+        HISTORY,
+        BUNDLE,
+        EVALUATION,
+    }
     if foreign:
         raise RunError(f"{run}: exists and holds {min(foreign)!r}, which is no part of a run; name another folder")
     if names and not overwrite:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genre_spark.corpora.leaks import BorderLeak, KindLeak, LeakAudit, LeakExample
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
 from genre_spark.models.run import EVALUATION, RunRecord, write_history, write_run_record
 from genre_spark.settings import Settings
@@ -43,6 +44,29 @@ def made_up_confusion(n_labels: int, tracks: int, share: float, seed: int = 0) -
     return np.stack([rng.multinomial(tracks // n_labels, row) for row in probabilities])
 
 
+def made_up_leaks(split: str, parts: dict[str, int]) -> LeakAudit:
+    """Nothing stands on both sides, but under the study's split the artists of half the judged tracks."""
+    judged = "test" if "test" in parts else "validation"
+    nothing = KindLeak(crossing=0, tracks=0, judged_with_fellow=0, borders={}, examples=[])
+    kinds = dict.fromkeys(("artist", "album", "pcm", "group"), nothing)
+    if split == "study":
+        border = {"training-validation": BorderLeak(crossing=37, tracks=300)}
+        examples = [LeakExample(value="Idle Gardens", tracks={"training": 8, "validation": 4})]
+        half = KindLeak(
+            crossing=37, tracks=300, judged_with_fellow=parts[judged] // 2, borders=border, examples=examples
+        )
+        kinds |= {"artist": half, "group": half}
+    return LeakAudit(
+        judged=judged,
+        tracks=parts,
+        tracks_not_found=0,
+        tracks_without_artist=0,
+        tracks_without_pcm_hash=0,
+        by=("artist", "album", "pcm"),
+        kinds=kinds,
+    )
+
+
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """A function that makes a new run folder at each call."""
@@ -75,7 +99,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 spec_digest="0123456789abcdef",
                 split_digest=f"{split:f<16}",
                 tracks_digest="0" * 16,
-                tracks_without_artist=0,
+                leaks=made_up_leaks(split, parts),
                 tracks=parts,
                 labels=list(labels),
                 trainable_parameters=PARAMETERS.get(model, 1_000),

@@ -4,19 +4,41 @@ import math
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from genre_spark.corpora.leaks import CROSSING_SCHEMA, BorderLeak, KindLeak, LeakAudit, LeakExample
 from genre_spark.errors import RunError
 from genre_spark.models.run import (
     HISTORY_COLUMNS,
     RunRecord,
     read_history,
     read_run_record,
+    write_crossing,
     write_history,
     write_run_record,
 )
 from genre_spark.settings import Settings
+
+
+def leaks() -> LeakAudit:
+    artist = KindLeak(
+        crossing=1,
+        tracks=3,
+        judged_with_fellow=1,
+        borders={"training-test": BorderLeak(crossing=1, tracks=3)},
+        examples=[LeakExample(value="Sigur Rós", tracks={"training": 2, "test": 1})],
+    )
+    return LeakAudit(
+        judged="test",
+        tracks={"training": 56, "validation": 12, "test": 12},
+        tracks_not_found=0,
+        tracks_without_artist=0,
+        tracks_without_pcm_hash=80,
+        by=("artist", "pcm"),
+        kinds={"artist": artist, "album": artist, "pcm": artist, "group": artist},
+    )
 
 
 @pytest.fixture
@@ -30,7 +52,7 @@ def record() -> RunRecord:
         spec_digest="0123456789abcdef",
         split_digest="fedcba9876543210",
         tracks_digest="0" * 16,
-        tracks_without_artist=0,
+        leaks=leaks(),
         tracks={"training": 56, "validation": 12, "test": 12},
         labels=["Rock", "Hip-Hop", "演歌"],
         trainable_parameters=88_584,
@@ -60,7 +82,8 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path, record: RunRecord
     write_run_record(tmp_path / "run", record)
     assert read_run_record(tmp_path / "run") == record
     content = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
-    assert content["format_version"] == 1
+    assert content["format_version"] == 2
+    assert content["leaks"]["kinds"]["artist"]["examples"][0]["tracks"] == {"training": 2, "test": 1}
     assert content["tracks"] == {"training": 56, "validation": 12, "test": 12}
 
 
@@ -87,7 +110,8 @@ def test_a_run_without_its_record_is_called_unfinished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format_version=2, this program reads 1"),
+        ({"format_version": 1}, "format_version=1, this program reads 2; train again"),
+        ({"leaks": None}, "leaks: "),
         ({"epochs": "many"}, "epochs: "),
         ({"surprise": 1}, "surprise: "),
     ],
@@ -108,6 +132,15 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(RunError, match=r"run\.json"):
         read_run_record(tmp_path)
+
+
+def test_pandas_reads_what_crosses_the_borders(tmp_path: Path) -> None:
+    rows = [["artist", "artist"], ["A", "A"], ["1", "2"], ["training", "test"]]
+    write_crossing(tmp_path, pa.table(rows, schema=CROSSING_SCHEMA))
+    assert [path.name for path in tmp_path.iterdir()] == ["leaks.parquet"]
+    assert pd.read_parquet(tmp_path / "leaks.parquet").to_dict("list") == dict(
+        zip(CROSSING_SCHEMA.names, rows, strict=True)
+    )
 
 
 def test_a_history_reads_back_bit_for_bit(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from genre_spark.corpora.splits import read_split
+from genre_spark.corpora.splits import Scheme, read_split
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.store import Dataset, open_dataset, tensors_of
 from genre_spark.errors import DatasetError, ModelError, RunError, SplitError
@@ -34,7 +34,8 @@ def tensors(dataset: Dataset, feature: str) -> dict[str, np.ndarray]:
 
 
 def test_a_run_folder_holds_record_split_history_and_bundle(run: Path) -> None:
-    assert sorted(path.name for path in run.iterdir()) == ["bundle", "history.csv", "run.json", "split.parquet"]
+    names = ["bundle", "history.csv", "leaks.parquet", "run.json", "split.parquet"]
+    assert sorted(path.name for path in run.iterdir()) == names
     record = read_run_record(run)
     assert (record.model, record.feature, record.split) == ("dnn", "mfcc_mean", "study")
     assert record.labels == ["Folk", "Hip-Hop", "Rock"]
@@ -149,7 +150,7 @@ def test_few_steps_for_batch_norm_are_warned_of_and_only_there(
 def test_a_run_says_how_many_tracks_name_no_artist(
     run: Path, dataset: Dataset, settings: Settings, tmp_path: Path
 ) -> None:
-    assert read_run_record(run).tracks_without_artist == 0
+    assert read_run_record(run).leaks.tracks_without_artist == 0
     folder = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
     for file in (folder / "features").iterdir():
         table = pq.read_table(file)
@@ -161,7 +162,34 @@ def test_a_run_says_how_many_tracks_name_no_artist(
             table.set_column(table.column_names.index("artist"), "artist", pa.array(artists, pa.string())), file
         )
     record = train(open_dataset(folder), "dnn", "artist", tmp_path / "run", settings)
-    assert record.tracks_without_artist == dataset.tracks()["genre"].to_pylist().count("Rock")
+    assert record.leaks.tracks_without_artist == dataset.tracks()["genre"].to_pylist().count("Rock")
+
+
+def test_a_run_tells_which_artists_stand_on_both_sides(run: Path, dataset: Dataset) -> None:
+    artist_of = dict(zip(*(dataset.tracks()[name].to_pylist() for name in ("track_id", "artist")), strict=True))
+    parts: dict[str, set[str]] = {}
+    for row in read_split(run / "split.parquet").to_pylist():
+        parts.setdefault(artist_of[row["track_id"]], set()).add(row["part"])
+    crossing = {artist for artist, found in parts.items() if len(found) > 1}
+    assert crossing
+    leaks = read_run_record(run).leaks
+    assert leaks.judged == "validation"
+    assert leaks.kinds["artist"].crossing == len(crossing)
+    rows = [row for row in pq.read_table(run / "leaks.parquet").to_pylist() if row["kind"] == "artist"]
+    assert {row["value"] for row in rows} == crossing
+    assert len(rows) == leaks.kinds["artist"].tracks
+
+
+@pytest.mark.parametrize("scheme", ["artist", "artist-kfold"])
+def test_a_run_on_whole_groups_of_tracks_tells_that_nothing_crosses(
+    dataset: Dataset, settings: Settings, tmp_path: Path, scheme: Scheme
+) -> None:
+    three = settings.model_copy(update={"split": settings.split.model_copy(update={"folds": 3, "fold": 1})})
+    record = train(dataset, "dnn", scheme, tmp_path / "run", three)
+    assert set(record.tracks) == {"training", "validation", "test"}
+    assert record.settings["split"]["fold"] == 1
+    assert all(leak.crossing == 0 for leak in record.leaks.kinds.values())
+    assert pq.read_table(tmp_path / "run" / "leaks.parquet").num_rows == 0
 
 
 def test_a_training_that_diverges_says_what_to_lower(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
