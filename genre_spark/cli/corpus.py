@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.filesize import decimal
 from rich.markup import escape
 
-from genre_spark.cli.command import Config, Debug, Set, read_settings, stage, stderr, stdout
-from genre_spark.cli.progress import counted
+from genre_spark.cli import audits
+from genre_spark.cli.command import Config, Debug, Set, fail, read_settings, stage, stderr, stdout
+from genre_spark.cli.progress import counted, transferred
 
-app = typer.Typer(help="Make a track table: which tracks exist.", no_args_is_help=True)
+app = typer.Typer(help="Which tracks exist, and whether they and their split can be trusted.", no_args_is_help=True)
+app.add_typer(audits.app)
 
 Root = Annotated[Path, typer.Option(help="Folder of the corpus.")]
 TracksOut = Annotated[Path, typer.Option("--out", metavar="TRACKS.parquet", help="Track table to write.")]
@@ -28,6 +31,11 @@ def fma(
     subset: Annotated[
         Literal["small", "medium", "large", "full"], typer.Option(help="Which of FMA's subsets.")
     ] = "small",
+    download: Annotated[bool, typer.Option("--download", help="Fetch and unpack first what ROOT lacks.")] = False,
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Mirror that holds the zips.", show_default="FMA's own")
+    ] = None,
+    keep_archives: Annotated[bool, typer.Option(help="Keep the zips once they are unpacked.")] = True,
     genres: Genres = None,
     config: Config = None,
     set_: Set = None,
@@ -37,29 +45,73 @@ def fma(
     from genre_spark.corpora.fma import load_fma
 
     read_settings(config, set_)
+    if download:
+        _download(root, subset, base_url, keep_archives=keep_archives)
+    elif base_url is not None:
+        fail("--base-url says where to download from: add --download")
     _write_table(load_fma(root, subset), out, genres)
+
+
+def _download(root: Path, subset: str, base_url: str | None, *, keep_archives: bool) -> None:
+    from genre_spark.corpora.download import Plan, download_fma
+    from genre_spark.corpora.fma_archives import FMA_URL
+
+    def tell(plan: Plan) -> None:
+        if plan.needed_bytes:
+            about = "about " if plan.is_approximate else ""
+            needed, fetched, unpacked, free = (
+                escape(decimal(size))
+                for size in (plan.needed_bytes, plan.download_bytes, plan.unpack_bytes, plan.free_bytes)
+            )
+            stderr.print(f"needs {about}{needed} ({fetched} to download, {unpacked} unpacked); {free} are free")
+        else:
+            stderr.print(f"{escape(str(root))}: all is there already")
+
+    with transferred(stderr) as on_progress:
+        download_fma(
+            root,
+            subset,
+            base_url=base_url or FMA_URL,
+            on_plan=tell,
+            on_progress=on_progress,
+            keep_archives=keep_archives,
+        )
 
 
 @app.command()
 @stage
 def gtzan(
-    root: Root, out: TracksOut, genres: Genres = None, config: Config = None, set_: Set = None, debug: Debug = False
+    root: Root,
+    out: TracksOut,
+    fault_filtered: Annotated[
+        bool,
+        typer.Option(
+            "--fault-filtered",
+            help="Take the fault-filtered split of Kereliuk, Sturm and Larsen (2015) for the corpus's own.",
+        ),
+    ] = False,
+    genres: Genres = None,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
 ) -> None:
-    """GTZAN: ROOT holds `<genre>/<genre>.NNNNN.wav`."""
+    """GTZAN: ROOT holds `<genre>/<genre>.NNNNN.wav` (or `.au`, `.mp3`)."""
     from genre_spark.corpora.gtzan import load_gtzan
 
     read_settings(config, set_)
-    _write_table(load_gtzan(root), out, genres)
+    _write_table(load_gtzan(root, fault_filtered=fault_filtered), out, genres)
 
 
 @app.command()
 @stage
 def folder(
-    root: Root,
+    root: Annotated[str, typer.Option(metavar="DIR", help="Folder or address (s3://bucket/music) of the library.")],
     out: TracksOut,
     table: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Columns track_id, path, genre[, artist, album, split]."),
+        str | None,
+        typer.Option(
+            metavar="FILE.csv", help="Columns track_id, path[, genre, artist, album, split, duration_s, licence]."
+        ),
     ] = None,
     genres: Genres = None,
     config: Config = None,

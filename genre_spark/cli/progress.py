@@ -1,17 +1,19 @@
 """Progress of long work for a person: how much is done, how fast, and how long it still takes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 from genre_spark.errors import GenreSparkError
@@ -57,3 +59,26 @@ def counted(console: Console, what: str, total: int, unit: str) -> Iterator[Coun
         except GenreSparkError:
             progress.live.transient = True  # the error's line is all that is left to say
             raise
+
+
+@contextlib.contextmanager
+def transferred(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar of bytes, rate and time left for each thing that is done: `report(what, done, total)`."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            # What was there when it began was not transferred now, and says nothing about the rate.
+            tasks[what] = progress.add_task(what, total=total, completed=done)
+        progress.update(tasks[what], completed=done, total=total)
+
+    with progress:
+        yield report

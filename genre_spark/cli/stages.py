@@ -50,8 +50,10 @@ def train(
     model: Annotated[Literal["dnn", "cnn1d", "cnn2d"], typer.Option(help="Architecture.")],
     run: Annotated[Path, typer.Option(help="Run folder to write.")],
     split: Annotated[
-        Literal["study", "official", "artist"],
-        typer.Option(help="study: 70/30 at random; official: the corpus's own; artist: no artist in two parts."),
+        Literal["study", "official", "artist", "artist-kfold"],
+        typer.Option(
+            help="study: 70/30 at random; official: the corpus's own; artist, artist-kfold: no artist in two parts."
+        ),
     ] = "artist",
     overwrite: Overwrite = False,
     config: Config = None,
@@ -111,7 +113,8 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write one self-contained page over evaluated runs, and their summary to the terminal."""
-    from genre_spark.evaluation.report import build_report, print_summary, summary_rows
+    from genre_spark.evaluation.report import build_report
+    from genre_spark.evaluation.summary import print_summary, summary_rows
 
     read_settings(config, set_)
     build_report(run, out, note=note)
