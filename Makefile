@@ -97,6 +97,19 @@ test-slow: $(READY) ## The slow tests: real music end to end
 bench-features: $(READY) ## Time the extractor beside plain librosa and decoding alone
 	$(BIN)/python benchmarks/features.py $(ARGS)
 
+.PHONY: bench-peers
+bench-peers: build/peers/.ready ## Time the extractor beside other libraries, in an environment of their own
+	build/peers/bin/python benchmarks/peers.py $(ARGS)
+
+build/peers/.ready: benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv --clear build/peers
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[features]' -r $<
+	@touch $@
+
+.PHONY: bench-extract
+bench-extract: $(READY) ## Time the Spark extraction beside the bare extractor on as many cores
+	$(BIN)/python benchmarks/extract.py $(ARGS)
+
 .PHONY: bench-synthetic
 bench-synthetic: $(READY) ## Time the composer of the synthetic corpus beside MP3 encoding alone
 	$(BIN)/python benchmarks/synthetic.py $(ARGS)

@@ -1,4 +1,4 @@
-"""What the study's three features cost beside plain librosa and beside decoding alone.
+"""What features cost beside decoding alone and beside librosa called as a user writes it.
 
     make bench-features ARGS="--clips 'music/*.mp3' --rounds 5"
 
@@ -8,37 +8,102 @@ One thread each; the ways alternate clip by clip, so that a busy machine disturb
 import glob
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
 import librosa
 import numpy as np
+import scipy.stats
 import soundfile
 import typer
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from genre_spark.features import extract_file
+from genre_spark.features import FRAME_SPECS, FeatureSpec, extract_file, resolve_specs
+
+STUDY = resolve_specs(["mfcc_mean", "mfcc", "melgram"])
+# The study's with the MFCCs at librosa's own rate.
+HALF_RATE = [
+    FeatureSpec(name="mfcc_mean", kind="mfcc", sample_rate=22_050, n_mfcc=80, summary=("mean",)),
+    FeatureSpec(name="mfcc", kind="mfcc", sample_rate=22_050, n_mfcc=80, n_frames=1_250),
+    STUDY[2],
+]
+OTHERS = [spec for spec in FRAME_SPECS.values() if spec.kind != "fma_518"]
 
 
 def decode_alone(path: str) -> None:
     soundfile.read(path, dtype="float32")
 
 
-def plain_librosa(path: str) -> None:
+def librosa_study(path: str) -> None:
+    """A feature, a load: three of them."""
     y, rate = librosa.load(path, sr=44_100)
-    mfcc = librosa.feature.mfcc(y=y, sr=rate, n_mfcc=80)
-    np.mean(mfcc, axis=1)
+    np.mean(librosa.feature.mfcc(y=y, sr=rate, n_mfcc=80), axis=1)
+    y, rate = librosa.load(path, sr=44_100)
+    librosa.feature.mfcc(y=y, sr=rate, n_mfcc=80)
     y, rate = librosa.load(path, sr=12_000)
     power = librosa.feature.melspectrogram(y=y[:349_440], sr=rate, n_fft=512, hop_length=256, n_mels=96)
     librosa.power_to_db(power)
 
 
+def librosa_half_rate(path: str) -> None:
+    y, rate = librosa.load(path, sr=22_050)
+    np.mean(librosa.feature.mfcc(y=y, sr=rate, n_mfcc=80), axis=1)
+    y, rate = librosa.load(path, sr=22_050)
+    librosa.feature.mfcc(y=y, sr=rate, n_mfcc=80)
+    y, rate = librosa.load(path, sr=12_000)
+    power = librosa.feature.melspectrogram(y=y[:349_440], sr=rate, n_fft=512, hop_length=256, n_mels=96)
+    librosa.power_to_db(power)
+
+
+def librosa_fma(path: str) -> None:
+    """The calls of FMA's program, and its seven statistics."""
+    feature = librosa.feature
+    x, sr = librosa.load(path, sr=None, mono=True)
+    families = [feature.zero_crossing_rate(x, frame_length=2048, hop_length=512)]
+    cqt = np.abs(librosa.cqt(x, sr=sr, hop_length=512, bins_per_octave=12, n_bins=7 * 12, tuning=None))
+    cens = feature.chroma_cens(C=cqt, n_chroma=12, n_octaves=7, bins_per_octave=12)
+    families += [feature.chroma_cqt(C=cqt, n_chroma=12, n_octaves=7, bins_per_octave=12), cens]
+    families.append(feature.tonnetz(chroma=cens))
+    stft = np.abs(librosa.stft(x, n_fft=2048, hop_length=512))
+    families += [feature.chroma_stft(S=stft**2, n_chroma=12), feature.rms(S=stft), feature.spectral_centroid(S=stft)]
+    families += [feature.spectral_bandwidth(S=stft), feature.spectral_contrast(S=stft, n_bands=6)]
+    families.append(feature.spectral_rolloff(S=stft))
+    mel = feature.melspectrogram(sr=sr, S=stft**2)
+    families.append(feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=20))
+    for values in families:
+        for statistic in (np.mean, np.std, scipy.stats.skew, scipy.stats.kurtosis, np.median, np.min, np.max):
+            statistic(values, axis=1)
+
+
+def librosa_others(path: str) -> None:
+    """The other families with librosa's defaults, all from one load."""
+    feature = librosa.feature
+    y, rate = librosa.load(path, sr=22_050)
+    librosa.power_to_db(feature.melspectrogram(y=y, sr=rate))
+    for name in ("chroma_stft", "chroma_cqt", "chroma_cens", "tonnetz", "spectral_centroid", "spectral_bandwidth"):
+        getattr(feature, name)(y=y, sr=rate)
+    for name in ("spectral_contrast", "spectral_rolloff", "tempogram"):
+        getattr(feature, name)(y=y, sr=rate)
+    for name in ("spectral_flatness", "rms", "zero_crossing_rate"):
+        getattr(feature, name)(y=y)
+    librosa.onset.onset_strength(y=y, sr=rate)
+    for order in (1, 2):
+        feature.delta(feature.mfcc(y=y, sr=rate), order=order)
+
+
 WAYS: dict[str, Callable[[str], object]] = {
     "decoding alone (soundfile)": decode_alone,
-    "genre_spark.features.extract_file": extract_file,
-    "plain librosa, a load per rate": plain_librosa,
+    "the study's three: genre_spark": lambda path: extract_file(path, STUDY),
+    "the study's three: librosa": librosa_study,
+    "with MFCC at 22.05 kHz: genre_spark": lambda path: extract_file(path, HALF_RATE),
+    "with MFCC at 22.05 kHz: librosa": librosa_half_rate,
+    "FMA's 518 columns: genre_spark": lambda path: extract_file(path, [FRAME_SPECS["fma_518"]]),
+    "FMA's 518 columns: librosa": librosa_fma,
+    "16 other features: genre_spark": lambda path: extract_file(path, OTHERS),
+    "16 other features: librosa": librosa_others,
 }
 
 
@@ -50,6 +115,7 @@ def main(
     paths = sorted(glob.glob(clips))[:most]  # noqa: PTH207 (the pattern may be absolute)
     if not paths:
         raise SystemExit(f"error: no clip matches {clips!r}; name some with --clips, or run `make demo` first")
+    warnings.filterwarnings("ignore", module="librosa")
     for way in WAYS.values():
         way(paths[0])  # imports, compilation, page cache
     ms: dict[str, list[float]] = {name: [] for name in WAYS}

@@ -157,6 +157,10 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
         return figure
 
 
+# What stands on the axis of a feature's rows.
+_ROWS = {"mfcc": "MFCC", "mfcc_delta": "MFCC", "mel_spectrogram": "mel band", "fma_518": "column of features.csv"}
+
+
 def feature_figure(array: np.ndarray, spec: FeatureSpec) -> Figure:
     """Draw one track's feature: bars for a summary over time, else a picture over time.
 
@@ -165,13 +169,13 @@ def feature_figure(array: np.ndarray, spec: FeatureSpec) -> Figure:
     array : np.ndarray [shape=spec.shape]
     spec : FeatureSpec
     """
-    rows = "MFCC" if spec.kind == "mfcc" else "mel band"
+    rows = _ROWS.get(spec.kind, spec.kind.replace("_", " "))
     with _style():
         figure = Figure(figsize=(8, 2.8), layout="constrained")
         axes = figure.add_subplot(title=f"{spec.name} {spec.shape}")
         if array.ndim == 1:
             axes.bar(np.arange(len(array)), array, color=COLOURS["cell"])
-            axes.set(xlabel=rows, ylabel=spec.summary)
+            axes.set(xlabel=rows, ylabel=", ".join(spec.summary or ()))
             return figure
         end_s = array.shape[1] * spec.hop_length / spec.sample_rate
         # The first coefficient is a level far from all others; without limits it would leave them one colour.

@@ -1,13 +1,23 @@
-"""Audio to arrays: pure NumPy and librosa, no Spark and no files but the audio."""
+"""Audio to arrays: pure NumPy and SciPy, no Spark and no files but the audio."""
 
 from genre_spark.features.audio import Pcm, decode
-from genre_spark.features.spec import STUDY_SPECS, FeatureSpec, resolve_specs
+from genre_spark.features.spec import FRAME_SPECS, STUDY_SPECS, FeatureSpec, Segments, resolve_specs
 
-__all__ = ["STUDY_SPECS", "FeatureSpec", "Pcm", "compute_features", "decode", "extract_file", "resolve_specs"]
+__all__ = [
+    "FRAME_SPECS",
+    "STUDY_SPECS",
+    "FeatureSpec",
+    "Pcm",
+    "Segments",
+    "compute_features",
+    "decode",
+    "extract_file",
+    "resolve_specs",
+]
 
 
 def __getattr__(name: str) -> object:
-    # librosa takes seconds to import; who only needs a spec (the feed, the settings) doesn't wait for it.
+    # SciPy and soxr take a moment to import; who only needs a spec (the feed, the settings) doesn't wait for them.
     if name in ("compute_features", "extract_file"):
         from genre_spark.features import compute
 

@@ -1,18 +1,19 @@
-"""PCM to arrays: one decode, one resampling per rate, one mel spectrogram per analysis, shared by all specs."""
+"""PCM to arrays: one decode, one resampling per rate, one STFT per analysis, shared by all specs."""
 
-import contextlib
 import functools
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import librosa
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from genre_spark.errors import AudioNotFinite
 from genre_spark.features.audio import Pcm, decode
+from genre_spark.features.frame_features import needs_of, rows_over_time
+from genre_spark.features.signal import Signal, fitted, resampled
 from genre_spark.features.spec import FeatureSpec, resolve_specs
+from genre_spark.features.summary import summarise
 from genre_spark.filesystems import masked
 
 
@@ -75,24 +76,18 @@ def compute_features(pcm: Pcm, specs: Sequence[FeatureSpec]) -> dict[str, np.nda
     pcm : Pcm
         The clip at its own sample rate.
     specs : sequence of FeatureSpec
-        What to compute.
+        What to compute. A feature has the same bits alone and among others.
 
     Returns
     -------
     dict of str to np.ndarray [dtype=float32]
-        One array of `spec.shape` per spec, in their order.
+        One array of `spec.shape` per spec, in their order; of `(spec.segments.count, *spec.shape)` for a spec with
+        segments.
     """
     # A matrix product by several threads sums in another order: with one, every machine and process gets the same bits.
-    with _blas().limit(limits=1, user_api="blas"), _quiet():
+    # What overflows is found in the result.
+    with _blas().limit(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return _compute(pcm, specs)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop warnings that tell a user nothing: short clips are padded, and what overflows is found in the result."""
-    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
-        warnings.filterwarnings("ignore", message="n_fft=.* is too large for input signal")
-        yield
 
 
 @functools.cache
@@ -100,55 +95,61 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+class _Part(NamedTuple):
+    """A part of the clip at one rate: `taken` samples from `begin` on, and zeros up to `size`."""
+
+    sample_rate: int
+    begin: int
+    taken: int
+    size: int
+
+
 def _compute(pcm: Pcm, specs: Sequence[FeatureSpec]) -> dict[str, np.ndarray]:
-    resampled: dict[int, np.ndarray] = {}
-    mel_db: dict[tuple, np.ndarray] = {}
-    arrays = {}
-    for spec in specs:
-        if spec.sample_rate not in resampled:
-            resampled[spec.sample_rate] = librosa.resample(
-                pcm.samples, orig_sr=pcm.sample_rate, target_sr=spec.sample_rate, res_type="soxr_hq"
-            )
-        samples = _at_length(resampled[spec.sample_rate], spec)
-        analysis = (
-            spec.sample_rate, len(samples), spec.n_fft, spec.hop_length, spec.n_mels, spec.fmin, spec.fmax
-        )  # fmt: skip
-        if analysis not in mel_db:
-            mel_db[analysis] = _mel_spectrogram_db(samples, spec)
-        arrays[spec.name] = _finish(mel_db[analysis], spec)
-    return arrays
+    samples = np.ascontiguousarray(pcm.samples, np.float32)
+    at_rate = {
+        rate: resampled(samples, pcm.sample_rate, rate) for rate in dict.fromkeys(spec.sample_rate for spec in specs)
+    }
+    parts = {spec.name: list(_parts(len(at_rate[spec.sample_rate]), spec)) for spec in specs}
+    arrays = {spec.name: np.empty((len(parts[spec.name]), *spec.shape), np.float32) for spec in specs}
+    # One part at a time: its intermediate results are gone before the next one's come.
+    for part in dict.fromkeys(part for listed in parts.values() for part in listed):
+        wanted = [spec for spec in specs if part in parts[spec.name]]
+        taken = fitted(at_rate[part.sample_rate][part.begin : part.begin + part.taken], part.size)
+        signal = Signal(taken, part.sample_rate, [need for spec in wanted for need in needs_of(spec)])
+        for spec in wanted:
+            array = _finished(rows_over_time(spec, signal), spec)
+            for number, other in enumerate(parts[spec.name]):
+                if other == part:
+                    arrays[spec.name][number] = array
+    return {spec.name: arrays[spec.name] if spec.segments else arrays[spec.name][0] for spec in specs}
 
 
-def _at_length(samples: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Cut or zero-pad the clip as the spec wants it before the analysis."""
+def _parts(n_samples: int, spec: FeatureSpec) -> Iterator[_Part]:
+    """Where a spec's arrays are taken from: the clip, or its segments."""
+    length = n_samples
+    if spec.segments is not None:
+        length = _rounded(spec.segments.length_s * spec.sample_rate)
+    size = length
     if spec.n_samples is not None:
-        return librosa.util.fix_length(samples, size=spec.n_samples)
-    # With centred frames a signal of n samples has 1 + n // hop_length of them.
-    shortest = 0 if spec.n_frames is None else (spec.n_frames - 1) * spec.hop_length
-    if len(samples) < shortest:
-        return librosa.util.fix_length(samples, size=shortest)
-    return samples
+        size = spec.n_samples
+    elif spec.n_frames is not None:
+        # With centred frames a signal of n samples has 1 + n // hop_length of them.
+        size = max(length, (spec.n_frames - 1) * spec.hop_length)
+    elif spec.kind == "mfcc_delta":
+        size = max(length, (spec.width - 1) * spec.hop_length)
+    for start_s in spec.segment_starts_s:
+        yield _Part(spec.sample_rate, _rounded(start_s * spec.sample_rate), min(length, size), size)
 
 
-def _mel_spectrogram_db(samples: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Mel spectrogram in dB [shape=(n_mels, t)]: `librosa.power_to_db` with its defaults."""
-    power = librosa.feature.melspectrogram(
-        y=samples,
-        sr=spec.sample_rate,
-        n_fft=spec.n_fft,
-        hop_length=spec.hop_length,
-        n_mels=spec.n_mels,
-        fmin=spec.fmin,
-        fmax=spec.fmax,
-    )
-    return librosa.power_to_db(power)
+def _rounded(samples: float) -> int:
+    return int(np.floor(samples + 0.5))
 
 
-def _finish(mel_db: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Turn the shared mel spectrogram into the spec's array."""
-    array = librosa.feature.mfcc(S=mel_db, n_mfcc=spec.n_mfcc) if spec.kind == "mfcc" else mel_db
-    if spec.n_frames is not None:
-        array = array[:, : spec.n_frames]
-    if spec.summary == "mean":
-        array = array.mean(axis=1)
-    return np.ascontiguousarray(array, dtype=np.float32)
+def _finished(rows: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+    """Give librosa's rows the spec's shape."""
+    if spec.kind == "fma_518":
+        return rows
+    if spec.summary is not None:
+        return summarise(rows, spec.summary)
+    # The constant-Q transform of some lengths has a frame more than others.
+    return rows[:, : spec.shape[1]]

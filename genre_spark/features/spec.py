@@ -1,124 +1,243 @@
 """What a feature is: a frozen description with a shape and a digest.
 
-A spec is data. The study's three stand in `STUDY_SPECS`; users add theirs under `features:` in a settings file.
+A spec is data. The study's three stand in `STUDY_SPECS`, one per family of librosa's in `FRAME_SPECS`; users add theirs
+under `features:` in a settings file.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.errors import FeatureSpecError
+from genre_spark.features.families import PARAMETERS, Kind, impossible, rows_of
 
 # Part of every digest: raise it when the same spec starts to give other numbers.
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 
 Positive = Annotated[int, Field(gt=0)]
+Statistic = Literal["mean", "std", "min", "max", "median", "skew", "kurtosis"]
+Window = Literal["hann", "hamming", "blackman", "blackmanharris", "nuttall", "boxcar"]
+
+# A parameter that only some kinds take is None for the others; its type is the one that it has where it is taken.
+_BY_KIND: Any = Field(default=None)
+
+
+class Segments(BaseModel):
+    """A clip cut into parts of equal length, each a clip of its own.
+
+    Segment number i begins at ``i * (length_s - overlap_s)``. At the sample rate of the spec, its first sample and its
+    number of samples are these times rounded to the nearest sample (halves up). What a clip is too short for is zeros.
+
+    Parameters
+    ----------
+    count : int
+        Number of segments.
+    length_s, overlap_s : float
+        Length of one, and how much of it the next one shares, in seconds. The defaults are those that the study names
+        as future work: 6 parts of 5 s with 10 ms overlap, 29.95 s in all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    count: Positive = 6
+    length_s: float = Field(default=5.0, gt=0.0)
+    overlap_s: float = Field(default=0.01, ge=0.0)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.overlap_s >= self.length_s:
+            raise ValueError(f"overlap_s={self.overlap_s} must be below length_s={self.length_s}")
+        return self
+
+    def start_s(self, number: int) -> float:
+        """Return the time at which segment `number` (from 0) begins, in seconds."""
+        return number * (self.length_s - self.overlap_s)
 
 
 class FeatureSpec(BaseModel):
     """One feature of a track: librosa's parameters, and how a clip of any length gets one shape.
 
+    A kind takes the parameters of librosa's function of its name, with librosa's defaults
+    (`genre_spark.features.families.PARAMETERS`); one that it doesn't take is refused.
+
     Parameters
     ----------
     name : str
         Name of the column in a dataset.
-    kind : {"mfcc", "mel_spectrogram"}
-        `librosa.feature.mfcc`, or `librosa.feature.melspectrogram` in dB (`librosa.power_to_db`, reference 1.0,
-        80 dB below the loudest bin as floor).
+    kind : str
+        Function of `librosa.feature`, or one of: `mel_spectrogram`, `melspectrogram` in dB (`librosa.power_to_db`,
+        reference 1.0, 80 dB below the loudest bin as floor); `mfcc_delta`, `delta` of `mfcc`; `onset_strength`,
+        `librosa.onset.onset_strength`; `fma_518`, the 518 columns of FMA's features.csv.
     sample_rate : int
         Rate that the clip is resampled to, in Hz.
-    n_fft, hop_length : int
-        Window and hop of the STFT, in samples.
-    n_mels : int
-        Number of mel bands.
-    n_mfcc : int, optional
-        Number of coefficients; only for `mfcc`, at most `n_mels`.
+    hop_length : int
+        Samples from one frame to the next.
+    n_fft, win_length, window : int, int, str
+        Frame and window of the STFT, in samples; `win_length=None` is `n_fft`. For `tempogram` `win_length` is the
+        length of the autocorrelation in frames.
+    frame_length : int
+        Samples in a frame, for `rms` and `zero_crossing_rate`.
+    n_mels, n_mfcc : int
+        Number of mel bands, and of coefficients (at most `n_mels`).
     fmin, fmax : float
-        Edges of the mel filter bank in Hz; `fmax=None` is the Nyquist frequency.
+        Edges of the mel filter bank in Hz (`fmax=None`: the Nyquist frequency), or the lowest frequency of the
+        contrast's bands or the constant-Q transform.
+    order, width : int
+        Order of the derivative and frames that it is taken from.
+    n_chroma, n_octaves, bins_per_octave, win_len_smooth : int
+        Shape of the chroma, of the constant-Q transform, and frames that CENS smooths over.
+    tuning : float, optional
+        Deviation from A440 in fractions of a bin; None: estimated from each clip.
+    n_bands, quantile, roll_percent : int, float, float
+        Of the spectral contrast and the roll-off.
+    lag, max_size : int
+        Of the onset strength, in frames and mel bands.
     n_samples : int, optional
         The clip is cut or zero-padded to this many samples before the analysis.
     n_frames : int, optional
         This many frames are kept; a clip too short for them is zero-padded before the analysis.
-    summary : {"mean"}, optional
-        Statistic over time that replaces the time axis.
+    summary : tuple of {"mean", "std", "min", "max", "median", "skew", "kurtosis"}, optional
+        Statistics over time that replace the time axis, as NumPy and `scipy.stats` define them (of a row that doesn't
+        change, the skew is 0 and the kurtosis -3). A single name may stand alone.
+    segments : Segments, optional
+        Each track gives an array per segment instead of one.
 
     Notes
     -----
     Frames are centred, as librosa's are by default: a signal of n samples has ``1 + n // hop_length`` of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    kind: Literal["mfcc", "mel_spectrogram"]
+    kind: Kind
     sample_rate: Positive
-    n_fft: Positive = 2048
     hop_length: Positive = 512
-    n_mels: Positive = 128
-    n_mfcc: Positive | None = None
-    fmin: float = Field(default=0.0, ge=0.0)
+    n_fft: Positive = _BY_KIND
+    win_length: Positive | None = None
+    window: Window = _BY_KIND
+    frame_length: Positive = _BY_KIND
+    n_mels: Positive = _BY_KIND
+    n_mfcc: Positive = _BY_KIND
+    fmin: Annotated[float, Field(ge=0.0)] = _BY_KIND
     fmax: float | None = None
+    order: Annotated[int, Field(ge=1, le=2)] = _BY_KIND
+    width: Positive = _BY_KIND
+    n_chroma: Positive = _BY_KIND
+    n_octaves: Positive = _BY_KIND
+    bins_per_octave: Positive = _BY_KIND
+    win_len_smooth: Positive = _BY_KIND
+    tuning: Annotated[float, Field(ge=-0.5, le=0.5)] | None = None
+    n_bands: Positive = _BY_KIND
+    quantile: Annotated[float, Field(gt=0.0, lt=1.0)] = _BY_KIND
+    roll_percent: Annotated[float, Field(gt=0.0, lt=1.0)] = _BY_KIND
+    lag: Positive = _BY_KIND
+    max_size: Positive = _BY_KIND
     n_samples: Positive | None = None
     n_frames: Positive | None = None
-    summary: Literal["mean"] | None = None
+    summary: Annotated[tuple[Statistic, ...], Field(min_length=1)] | None = None
+    segments: Segments | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults_of_the_kind(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or content.get("kind") not in PARAMETERS:
+            return content
+        given = {name: value for name, value in content.items() if value is not None}
+        taken = PARAMETERS[content["kind"]]
+        for name in given:
+            if name not in taken and name in _OF_SOME_KINDS:
+                takes = f"it takes {', '.join(taken)}" if taken else "it takes none of its own"
+                raise ValueError(f"{name}={given[name]!r} is not a parameter of kind={content['kind']}; {takes}")
+        if isinstance(given.get("summary"), str):
+            given["summary"] = (given["summary"],)
+        return {name: value for name, value in taken.items() if value is not None} | given
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if self.name in TRACK_SCHEMA.names:
             raise ValueError(f"name={self.name!r} is a column of every dataset; take another")
-        nyquist = self.sample_rate / 2
-        if (self.kind == "mfcc") != (self.n_mfcc is not None):
-            raise ValueError(f"n_mfcc={self.n_mfcc} must be given for kind=mfcc, and only for it")
-        if self.n_mfcc is not None and self.n_mfcc > self.n_mels:
-            raise ValueError(f"n_mfcc={self.n_mfcc} must be at most n_mels={self.n_mels}")
-        if self.fmax is not None and not self.fmin < self.fmax <= nyquist:
-            raise ValueError(f"fmax={self.fmax} must be above fmin={self.fmin} and at most {nyquist} Hz (Nyquist)")
-        if self.fmin >= nyquist:
-            raise ValueError(f"fmin={self.fmin} must be below {nyquist} Hz (Nyquist)")
-        lengths = [self.n_samples, self.n_frames, self.summary]
-        if sum(length is not None for length in lengths) != 1:
-            raise ValueError("exactly one of n_samples, n_frames and summary must be given: it fixes the shape")
+        reason = impossible(self)
+        if reason:
+            raise ValueError(reason)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_taken(self, serialise: Any) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if value is not None}
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array: ``(n_mfcc or n_mels,)`` for a summary, else ``(n_mfcc or n_mels, t)``."""
-        rows = self.n_mfcc or self.n_mels
+        """Shape of the array, of one segment where there are segments.
+
+        ``(rows, t)``, or ``(statistics * rows,)`` for a summary: all rows of the first statistic, then of the second.
+        """
+        if self.kind == "fma_518":
+            return (518,)
+        rows = rows_of(self)
         if self.summary is not None:
-            return (rows,)
+            return (len(self.summary) * rows,)
         if self.n_frames is not None:
             return (rows, self.n_frames)
         assert self.n_samples is not None  # the validator's "exactly one"
         return (rows, 1 + self.n_samples // self.hop_length)
 
     @property
+    def segment_starts_s(self) -> tuple[float, ...]:
+        """Where the segments begin, in seconds; ``(0.0,)`` without segments."""
+        if self.segments is None:
+            return (0.0,)
+        return tuple(self.segments.start_s(number) for number in range(self.segments.count))
+
+    @property
     def digest(self) -> str:
         """SHA-256 over all that decides the numbers (the name does not), 16 hexadecimal digits of it."""
-        content = f"{ALGORITHM_VERSION}:{self.model_dump_json(exclude={'name'})}"
+        content = json.dumps([ALGORITHM_VERSION, self.model_dump(mode="json", exclude={"name"})], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+_OF_SOME_KINDS = frozenset(name for taken in PARAMETERS.values() for name in taken)
+
+
+def _named(*specs: FeatureSpec) -> Mapping[str, FeatureSpec]:
+    return {spec.name: spec for spec in specs}
 
 
 # The study's inputs (80 MFCCs; 2,500 frames of a 30 s clip mean hop 512 at 44.1 kHz, where it has 2,584) and the
 # usual setting of a 96 x 1366 mel spectrogram: 29.12 s at 12 kHz.
-STUDY_SPECS: Mapping[str, FeatureSpec] = {
-    spec.name: spec
-    for spec in (
-        FeatureSpec(name="mfcc_mean", kind="mfcc", sample_rate=44_100, n_mfcc=80, summary="mean"),
-        FeatureSpec(name="mfcc", kind="mfcc", sample_rate=44_100, n_mfcc=80, n_frames=2_500),
-        FeatureSpec(
-            name="melgram",
-            kind="mel_spectrogram",
-            sample_rate=12_000,
-            n_fft=512,
-            hop_length=256,
-            n_mels=96,
-            n_samples=349_440,
-        ),
-    )
-}
+STUDY_SPECS: Mapping[str, FeatureSpec] = _named(
+    FeatureSpec(name="mfcc_mean", kind="mfcc", sample_rate=44_100, n_mfcc=80, summary=("mean",)),
+    FeatureSpec(name="mfcc", kind="mfcc", sample_rate=44_100, n_mfcc=80, n_frames=2_500),
+    FeatureSpec(
+        name="melgram",
+        kind="mel_spectrogram",
+        sample_rate=12_000,
+        n_fft=512,
+        hop_length=256,
+        n_mels=96,
+        n_samples=349_440,
+    ),
+)
+
+# librosa's other families at its own rate: 30 s are 1,292 frames.
+_HALF_RATE: dict[str, Any] = {"sample_rate": 22_050, "n_samples": 661_500}
+FRAME_SPECS: Mapping[str, FeatureSpec] = _named(
+    *(
+        FeatureSpec(name=kind, kind=kind, **_HALF_RATE)
+        for kind in PARAMETERS
+        if kind not in ("mfcc", "mfcc_delta", "fma_518")
+    ),
+    FeatureSpec(name="mfcc_delta", kind="mfcc_delta", **_HALF_RATE),
+    FeatureSpec(name="mfcc_delta2", kind="mfcc_delta", order=2, **_HALF_RATE),
+    # FMA's program takes each clip at its own rate; 95 % of its clips have this one.
+    FeatureSpec(name="fma_518", kind="fma_518", sample_rate=44_100),
+)
+
+REGISTRY: Mapping[str, FeatureSpec] = {**STUDY_SPECS, **FRAME_SPECS}
 
 
 def build_spec(name: str, parameters: Mapping[str, Any]) -> FeatureSpec:
@@ -134,24 +253,25 @@ def build_spec(name: str, parameters: Mapping[str, Any]) -> FeatureSpec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             what = f"{where} must be given"
+        elif where == "segments" and first["type"] == "value_error":
+            what = f"{where}: {what}"
         elif where:
-            what = f"{where}={first['input']!r}: {first['msg']}"
-        else:
-            what = first["msg"].removeprefix("Value error, ")
+            what = f"{where}={first['input']!r}: {what}"
         raise FeatureSpecError(f"features.{name}: {what}") from None
 
 
 def resolve_specs(names: Iterable[str], user_specs: Mapping[str, Mapping[str, Any]] | None = None) -> list[FeatureSpec]:
-    """Turn names into specs; a user's spec wins over the study's of the same name.
+    """Turn names into specs; a user's spec wins over ours of the same name.
 
     Raises
     ------
     FeatureSpecError
         If a name is unknown or stands twice, or a user's spec is impossible.
     """
-    registry = dict(STUDY_SPECS)
+    registry = dict(REGISTRY)
     registry.update({name: build_spec(name, parameters) for name, parameters in (user_specs or {}).items()})
     chosen: dict[str, FeatureSpec] = {}
     for name in names:
