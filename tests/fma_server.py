@@ -154,7 +154,7 @@ def published() -> Published:
     """12 clips of noise, 30 kB each, and two tables; a pickle that must never be written."""
     random = np.random.default_rng(0)
     clips = {f"fma_small/{n // 1000:03}/{n:06}.mp3": random.bytes(30_000 + n % 7) for n in range(2, 24_000, 2_000)}
-    small = {"fma_small/README.txt": b"read me\n", "fma_small/checksums": b"sums\n", **clips}
+    small = {"fma_small/README.txt": b"read me\n", **clips}
     metadata = {
         "fma_metadata/README.txt": b"read me\n",
         "fma_metadata/not_found.pickle": b"no pickle is read here",
@@ -163,6 +163,12 @@ def published() -> Published:
     }
     archives, zips, files = {}, {}, {}
     for subset, members in (("metadata", metadata), ("small", small)):
+        sums = [
+            f"{hashlib.sha1(data).hexdigest()}  {name.partition('/')[2]}\n"
+            for name, data in members.items()
+            if not name.endswith("README.txt")
+        ]
+        members[f"fma_{subset}/checksums"] = "".join(sums).encode()
         content = packed(members)
         zips[f"fma_{subset}.zip"] = content
         files |= {name: data for name, data in members.items() if not name.endswith("pickle")}

@@ -6,8 +6,6 @@ ROOT/fma_small.zip.part           what has come of an unfinished download
 """
 
 import contextlib
-import hashlib
-import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +16,11 @@ from urllib.parse import urlsplit
 import filelock
 from rich.filesize import decimal
 
+from genre_spark.corpora.checksums import accept_by_checksums, sha1_of
 from genre_spark.corpora.fetch import Patience, fetch, shown
 from genre_spark.corpora.fma_archives import ARCHIVES, FMA_URL, Archive
 from genre_spark.corpora.partial_file import PartialFile
-from genre_spark.corpora.unpack import bytes_to_unpack, missing_members, unpack
+from genre_spark.corpora.unpack import bytes_to_unpack, missing_members, sizes_there, unpack
 from genre_spark.corpora.zip_members import list_members
 from genre_spark.errors import DownloadError
 from genre_spark.files import is_leftover
@@ -30,12 +29,9 @@ _METADATA = "metadata"
 _LOCK = ".download.lock"
 # The composed corpus has the same layout, and its clips would be taken for damaged ones.
 _SYNTHETIC = ".synthetic.json"
-_BLOCK = 1 << 20
 
 # Called with what is being done, the bytes done and the bytes in all (approximate where the server doesn't say).
 OnProgress = Callable[[str, int, int], None]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,8 @@ def download_fma(
     """Fetch and unpack FMA's metadata and one subset, or complete what an earlier call began.
 
     What is there and right is neither fetched nor unpacked again: an unpacked archive with all members in their sizes,
-    a zip with the right sum (also one that was put there by hand), the bytes of an interrupted download.
+    or with the right sums where it was unpacked by hand; a zip with the right sum, whoever put it there; the bytes of
+    an interrupted download.
 
     Parameters
     ----------
@@ -114,7 +111,7 @@ def download_fma(
     ------
     DownloadError
         If the subset or address is impossible, there is no room, the server refuses or serves something else, or `root`
-        can't be written, holds a synthetic corpus, or is being downloaded to already.
+        can't be written, holds a synthetic corpus or another zip of that name, or is being downloaded to already.
     """
     root = Path(root)
     wanted = _wanted(subset, archives)
@@ -151,8 +148,11 @@ def _checked_url(base_url: str) -> str:
         sound = pieces.scheme in ("http", "https") and bool(pieces.hostname) and not (pieces.query or pieces.fragment)
     except ValueError:
         sound = False
+    if re.match("file:|/|~", base_url, re.IGNORECASE):
+        raise DownloadError(f"{base_url!r}: is on this machine, not a mirror; put its zips into the corpus's folder")
     if not sound or re.search(r"\s", base_url):
-        raise DownloadError(f"{base_url!r}: not the address of a folder; it looks like {FMA_URL}")
+        masked = re.sub("//[^/]*@", "//***@", base_url)
+        raise DownloadError(f"{masked!r}: not the address of a folder; it looks like {FMA_URL}")
     return base_url.rstrip("/") + "/"
 
 
@@ -196,6 +196,11 @@ def _look(root: Path, archive: Archive, report: OnProgress) -> _Work:
         if is_leftover(leftover.name):
             leftover.unlink()
     missing = missing_members(root, archive)
+    by_hand = missing is None and not zip_path.exists()
+    if by_hand and accept_by_checksums(
+        root, archive, lambda done, all_: report(f"checking {archive.name}", done, all_)
+    ):
+        missing = {}
     if missing == {}:
         return _Work(archive, frozenset(), zip_is_right=False, download_bytes=0, unpack_bytes=0)
     only = None if missing is None else frozenset(missing)
@@ -204,7 +209,10 @@ def _look(root: Path, archive: Archive, report: OnProgress) -> _Work:
         unpack_bytes = bytes_to_unpack(root, archive, list_members(zip_path, archive))
         return _Work(archive, only, zip_is_right=True, download_bytes=0, unpack_bytes=unpack_bytes)
     have = part.stat().st_size if part.exists() else 0
-    unpack_bytes = archive.approx_unpacked_bytes if missing is None else sum(missing.values())
+    if missing is None:
+        unpack_bytes = max(archive.approx_unpacked_bytes - sum(sizes_there(root, archive).values()), 0)
+    else:
+        unpack_bytes = sum(missing.values())
     return _Work(archive, only, False, max(archive.approx_zip_bytes - have, 0), unpack_bytes)
 
 
@@ -213,28 +221,27 @@ def _part_path(zip_path: Path) -> Path:
 
 
 def _is_right_zip(zip_path: Path, archive: Archive, report: OnProgress) -> bool:
-    """Check a zip that is there already; a wrong one is removed."""
+    """Check a zip that is there already; a wrong one stays, for it is not ours."""
     if not zip_path.exists():
         return False
     if not zip_path.is_file():
         raise DownloadError(f"{zip_path}: is no file; move it away")
     found = _sha1(zip_path, archive, report)
     if found != archive.sha1:
-        logger.warning("%s: SHA-1 is %s, not %s: removed, to be fetched anew", zip_path, found, archive.sha1)
-        zip_path.unlink()
-        return False
+        size = zip_path.stat().st_size
+        what = "not what was published"
+        if size < archive.approx_zip_bytes:
+            what = f"perhaps an unfinished download, {decimal(size)} of {decimal(archive.approx_zip_bytes)}"
+        raise DownloadError(
+            f"{zip_path}: SHA-1 is {found}, expected {archive.sha1}: {what}; complete it, or delete it and run again "
+            "to have it fetched"
+        )
     return True
 
 
 def _sha1(path: Path, archive: Archive, report: OnProgress) -> str:
-    digest = hashlib.sha1(usedforsecurity=False)  # it is the sum that FMA publishes
-    with path.open("rb") as file:
-        done, total = 0, path.stat().st_size
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            done += len(block)
-            report(f"checking {archive.zip_name}", done, total)
-    return digest.hexdigest()
+    total = path.stat().st_size
+    return sha1_of(path, lambda done: report(f"checking {archive.zip_name}", done, total))
 
 
 def _fetch(base_url: str, zip_path: Path, archive: Archive, patience: Patience | None, report: OnProgress) -> None:

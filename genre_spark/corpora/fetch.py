@@ -9,6 +9,7 @@ The environment is respected as by every program that uses requests: HTTPS_PROXY
 import email.utils
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ def fetch(
         before_sleep=lambda state: _tell(part.url, state, patience),
         reraise=True,
     )
-    with _Session() as session:
+    session = _Session()
+    with session:
         try:
             retrying(_attempt, session, url, part, max_bytes, patience, on_bytes)
         except _Interrupted as error:
@@ -127,6 +129,7 @@ class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self.max_redirects = _MAX_REDIRECTS
+        self.was_answered = False
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
@@ -138,7 +141,7 @@ class _Session(requests.Session):
 
 
 def _attempt(
-    session: requests.Session,
+    session: _Session,
     url: str,
     part: PartialFile,
     max_bytes: int,
@@ -153,6 +156,7 @@ def _attempt(
     timeout = (patience.connect_timeout_s, patience.read_timeout_s)
     try:
         with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            session.was_answered = True
             if _begin(response, part, max_bytes):
                 return
             # Not iter_content: what it had read of a block when the connection broke would be lost.
@@ -161,11 +165,12 @@ def _attempt(
     except requests.RequestException as error:
         if isinstance(error, ValueError | requests.TooManyRedirects):
             raise DownloadError(f"{part.url}: can't be asked for: {_reason(error)}") from None
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise DownloadError(
-                f"{part.url}: {_reason(error)}; if a proxy signs here, name its certificate in REQUESTS_CA_BUNDLE"
-            ) from None
-        raise _Interrupted(_reason(error), progressed=part.furthest > before) from None
+        if (advice := _in_vain(error, session)) is not None:
+            raise DownloadError(f"{part.url}: {_reason(error)}; {advice}") from None
+        what = _reason(error)
+        if isinstance(error, requests.exceptions.ProxyError):
+            what += f" {shown(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)) or '')}"
+        raise _Interrupted(what, progressed=part.furthest > before) from None
     except urllib3.exceptions.HTTPError as error:
         raise _Interrupted(_reason(error), progressed=part.furthest > before) from None
     except OSError as error:
@@ -176,6 +181,20 @@ def _attempt(
     elif not part.is_complete():
         what = f"the answer ended after {part.size()} of {part.total} bytes"
         raise _Interrupted(what, progressed=part.furthest > before)
+
+
+def _in_vain(error: Exception, session: _Session) -> str | None:
+    """What to do about a failure that will not pass by itself; None for one that may."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "if a proxy signs here, name its certificate in REQUESTS_CA_BUNDLE"
+    if "WRONG_VERSION_NUMBER" in text:
+        return "what answers there speaks no https; write http:// if you trust the way to it"
+    # Off the net a resolver says "temporary failure"; this answer says that there is no such name.
+    cause = _innermost(error).__cause__
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME and not session.was_answered:
+        return "look at the address, or name a mirror"
+    return None
 
 
 def _begin(response: requests.Response, part: PartialFile, max_bytes: int) -> bool:
@@ -254,9 +273,13 @@ def _tell(url: str, state: tenacity.RetryCallState, patience: Patience) -> None:
 
 def _reason(error: Exception) -> str:
     """Innermost cause of a network error, in one line."""
-    while True:
-        inner = getattr(error, "reason", None) or next(iter(error.args), None)
-        if not isinstance(inner, Exception):
-            text = inner if isinstance(inner, str) else str(error)
-            return " ".join(text.split())[:200] or type(error).__name__
+    error = _innermost(error)
+    text = getattr(error, "reason", None) or next(iter(error.args), None)
+    text = text if isinstance(text, str) else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
+def _innermost(error: Exception) -> Exception:
+    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), Exception):
         error = inner
+    return error

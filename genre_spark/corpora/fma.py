@@ -116,7 +116,7 @@ def _metadata(file: Path, subset: str) -> pa.Table:
     except pa.ArrowInvalid as error:
         reason = " ".join(str(error).split())[:200]
         raise CorpusError(f"{file}: damaged or not FMA's: {reason}; unpack fma_metadata.zip again") from None
-    table = pa.Table.from_batches(kept)
+    table = pa.Table.from_batches(kept, schema=_METADATA_SCHEMA)
     if not table.num_rows:
         raise CorpusError(f"{file}: lists no track of subset {subset}; unpack fma_metadata.zip again")
     return table

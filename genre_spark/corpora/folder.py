@@ -5,14 +5,16 @@ It may lie on this machine or wherever `genre_spark.filesystems` reaches: `s3://
 
 import contextlib
 import csv
+import functools
 import io
 import logging
 import math
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
+from urllib.parse import quote_from_bytes
 
 import pyarrow as pa
 
@@ -71,8 +73,8 @@ def load_folder(root: str | Path, table: str | Path | None = None) -> pa.Table:
 def _genre_folder_rows(root: str | Path) -> list[dict[str, Any]]:
     files: list[tuple[PurePosixPath, str]] = []
     others = 0
-    for path, uri in _files_below(root, PurePosixPath(), ()) if isinstance(root, Path) else _remote_files(root):
-        if len(path.parts) > 1 and path.suffix.lower() in AUDIO_EXTENSIONS:
+    for path, uri in _files_below(root) if isinstance(root, Path) else _remote_files(root):
+        if _is_a_genres_audio(path):
             files.append((path, uri))
         else:
             others += 1
@@ -82,8 +84,9 @@ def _genre_folder_rows(root: str | Path) -> list[dict[str, Any]]:
         )
     if others:
         logger.warning("%d files under %s are not audio in a genre's folder: ignored", others, root)
-    stems = Counter(_text(path.with_suffix("")) for path, _ in files)
-    ids = [_text(path if stems[_text(path.with_suffix(""))] > 1 else path.with_suffix("")) for path, _ in files]
+    stems = [_text(path.with_suffix("")) for path, _ in files]
+    counts = Counter(stems)
+    ids = [_text(path) if counts[stem] > 1 else stem for (path, _), stem in zip(files, stems, strict=True)]
     if len(set(ids)) < len(ids):  # a/b.mp3 and a/b.wav beside a/b.mp3.wav
         ids = [_text(path) for path, _ in files]
     return [
@@ -92,28 +95,59 @@ def _genre_folder_rows(root: str | Path) -> list[dict[str, Any]]:
     ]
 
 
-def _files_below(folder: Path, below: PurePosixPath, above: tuple[Path, ...]) -> Iterator[tuple[PurePosixPath, str]]:
-    """Files that are not hidden: path below the root, and address. Links are followed, but never in a circle."""
-    resolved = folder.resolve()
-    if resolved in above:
-        return
+def _is_a_genres_audio(path: PurePosixPath) -> bool:
+    return len(path.parts) > 1 and path.suffix.lower() in AUDIO_EXTENSIONS
+
+
+def _files_below(root: Path) -> Iterator[tuple[PurePosixPath, str]]:
+    """Files that are not hidden: path below the root, and address.
+
+    Links are followed, but no folder is listed twice for one genre: links can lead in a circle, and a dozen of them to
+    the same files in thousands of ways.
+    """
+    # Links last: a file is known by the path on which it lies.
+    folders, links = deque([(PurePosixPath(), root.resolve())]), deque[tuple[PurePosixPath, Path]]()
+    seen: set[tuple[str, Path]] = set()
+    while folders or links:
+        below, folder = (folders or links).popleft()
+        genre = below.parts[0] if below.parts else ""
+        if not seen.isdisjoint({(genre, folder), ("", folder)}):
+            continue
+        seen.add((genre, folder))
+        try:
+            with os.scandir(folder) as entries:
+                # Sorted, or which of two links to one folder is taken would differ from disk to disk.
+                visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            where = root / below
+            raise CorpusError(f"{where}: can't be listed: {error.strerror}; make it readable or move it away") from None
+        address = folder.as_uri().rstrip("/")
+        for entry in visible:
+            path = below / entry.name
+            is_folder, place = _followed(entry, folder) if entry.is_symlink() else (entry.is_dir(), None)
+            if not is_folder:
+                name = quote_from_bytes(os.fsencode(entry.name))
+                yield path, f"{address}/{name}" if place is None else place.as_uri()
+                continue
+            if place is None:
+                folders.append((path, folder / entry.name))
+            else:
+                links.append((path, place))
+
+
+def _followed(entry: os.DirEntry[str], folder: Path) -> tuple[bool, Path]:
+    """Tell whether a link leads to a folder, and where it leads; one that leads to itself stands for itself."""
     try:
-        with os.scandir(folder) as entries:
-            visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-    except OSError as error:
-        raise CorpusError(f"{folder}: can't be listed: {error.strerror}; make it readable or move it away") from None
-    for entry in visible:
-        if entry.is_dir():
-            yield from _files_below(Path(entry), below / entry.name, (*above, resolved))
-        else:
-            place = Path(entry).resolve() if entry.is_symlink() else resolved / entry.name
-            yield below / entry.name, place.as_uri()
+        return entry.is_dir(), (folder / entry.name).resolve()
+    except (OSError, RuntimeError):
+        return False, folder / entry.name
 
 
 def _remote_files(root: str) -> Iterator[tuple[PurePosixPath, str]]:
     for path in list_files(root, CorpusError):
-        # Object stores have keys such as `a//b.mp3`, which no file system opens.
-        yield PurePosixPath(path), remote_address(join_address(root, path), CorpusError)
+        # Object stores have keys such as `a//b.mp3`, which no file system opens; what is no audio may have any name.
+        known = PurePosixPath(path)
+        yield known, remote_address(join_address(root, path), CorpusError) if _is_a_genres_audio(known) else ""
 
 
 def _text(path: PurePosixPath | str) -> str:
@@ -124,8 +158,10 @@ def _text(path: PurePosixPath | str) -> str:
 def _table_rows(table: str | Path, root: str | Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     lines: dict[str, int] = {}
+    name = masked(table)
+    resolved = functools.lru_cache(maxsize=1 << 16)(Path.resolve)
     for line, row in _csv_rows(table):
-        where = f"{masked(table)}, line {line}"
+        where = f"{name}, line {line}"
         track_id, path = row["track_id"], row["path"]
         if not track_id or not path:
             raise CorpusError(f"{where}: {'path' if track_id else 'track_id'} is empty; fill it in or delete the row")
@@ -136,11 +172,11 @@ def _table_rows(table: str | Path, root: str | Path) -> list[dict[str, Any]]:
         if known["split"] not in (None, *PARTS):
             raise CorpusError(f"{where}: split {known['split']!r} must be one of {', '.join(PARTS)}, or empty")
         duration_s = _seconds(row.get("duration_s"), where)
-        rows.append({"track_id": track_id, "uri": _uri(path, root, where), "duration_s": duration_s, **known})
+        rows.append({"track_id": track_id, "uri": _uri(path, root, where, resolved), "duration_s": duration_s, **known})
     if not rows:
-        raise CorpusError(f"{masked(table)}: has no rows below its header; list at least one track")
+        raise CorpusError(f"{name}: has no rows below its header; list at least one track")
     if "genre" not in row:
-        logger.warning("%s: has no column genre: its tracks are good for prediction, not for training", masked(table))
+        logger.warning("%s: has no column genre: its tracks are good for prediction, not for training", name)
     return rows
 
 
@@ -200,13 +236,16 @@ def _opened(table: str | Path) -> TextIO:
     return io.TextIOWrapper(io.BytesIO(content), newline="", encoding="utf-8-sig")
 
 
-def _uri(path: str, root: str | Path, where: str) -> str:
+def _uri(path: str, root: str | Path, where: str, resolved: Callable[[Path], Path]) -> str:
+    """Address of a file that a table names; `resolved` follows the links on the way to a folder."""
     try:
         if is_remote(path):
             return remote_address(path, CorpusError)
         place = local_path(path, CorpusError)
     except CorpusError as error:
         raise CorpusError(f"{where}: path {error}") from None
+    if "\0" in str(place):
+        raise CorpusError(f"{where}: path {path!r} can't be followed: no file has a NUL in its name")
     if not path.lower().startswith("file://"):
         place = Path(os.path.normpath(path))
         if place.parts[:1] == ("..",):
@@ -215,7 +254,10 @@ def _uri(path: str, root: str | Path, where: str) -> str:
             )
     try:
         if isinstance(root, Path):
-            return (root.resolve() / place).resolve().as_uri()
+            folder = resolved((root / place).parent)
+            # Asking for each part of each path anew takes minutes on a network disk.
+            last = folder / place.name
+            return (last.resolve() if last.is_symlink() else last).as_uri()
         # Whoever reads the table may do so on another machine, where such a file must lie too.
         return place.as_uri() if place.is_absolute() else remote_address(join_address(root, str(place)), CorpusError)
     except (OSError, RuntimeError, ValueError) as error:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from genre_spark.errors import CorpusError
 from genre_spark.files import complete_file
-from genre_spark.filesystems import is_remote, remote_address
+from genre_spark.filesystems import is_remote, masked, remote_address
 
 # All but the first two are null where unknown. `split` is the corpus's own (training, validation, test). `duration_s`
 # is what the corpus says, of the whole track: FMA's clips are shorter. `pcm_hash` is the decoded signal's, known once
@@ -104,6 +104,7 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
     _check_names(table, source)
     _check_addresses(table, source)
     _warn_of_alike_genres(table, source)
+    _warn_of_shared_files(table, source)
     return table
 
 
@@ -136,6 +137,16 @@ def _warn_of_alike_genres(table: pa.Table, source: str) -> None:
                 source, seen[plain], genre,
             )  # fmt: skip
         seen.setdefault(plain, genre)
+
+
+def _warn_of_shared_files(table: pa.Table, source: str) -> None:
+    counts = table["uri"].value_counts()
+    shared = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(shared):
+        logger.warning(
+            "%s: %d files stand for more than one track each, such as %s: a random split can put a file on both sides",
+            source, len(shared), masked(shared[0]["values"].as_py()),
+        )  # fmt: skip
 
 
 def write_tracks(table: pa.Table, path: Path) -> None:

@@ -77,9 +77,13 @@ def unpack(
         # Also on Ctrl-C: the threads tidy up behind themselves, then this one goes on.
         tally.stopped = True
         pool.shutdown(cancel_futures=True)
-    sizes = {name: info.file_size for name, info in sorted(members.items())}
-    record = {"archive": archive.zip_name, "sha1": archive.sha1, "sizes": sizes}
-    with complete_file(folder / RECORD, DownloadError) as partial:
+    write_record(root, archive, {name: info.file_size for name, info in members.items()})
+
+
+def write_record(root: Path, archive: Archive, sizes: Mapping[str, int]) -> None:
+    """Note that all of an archive stands in its folder: sizes in bytes by name."""
+    record = {"archive": archive.zip_name, "sha1": archive.sha1, "sizes": dict(sorted(sizes.items()))}
+    with complete_file(root / archive.name / RECORD, DownloadError) as partial:
         partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
@@ -111,6 +115,22 @@ def bytes_to_unpack(root: Path, archive: Archive, members: Mapping[str, zipfile.
         for name, info in members.items()
         if there[name.rpartition("/")[0]].get(name.rpartition("/")[2]) != info.file_size
     )
+
+
+def sizes_there(root: Path, archive: Archive) -> dict[str, int]:
+    """Sizes in bytes of the files in an archive's folder that belong there by their names, whoever put them there."""
+    folder = root / archive.name
+    if not folder.is_dir():
+        return {}
+    try:
+        with os.scandir(folder) as entries:
+            below = sorted(entry.name for entry in entries if entry.name.isdecimal() and entry.is_dir())
+    except OSError as error:
+        raise DownloadError(f"{folder}: can't be listed: {error.strerror or error}") from None
+    sizes = _sizes(folder, "") | {
+        f"{name}/{clip}": size for name in below for clip, size in _sizes(folder, name).items()
+    }
+    return {name: size for name, size in sizes.items() if archive.expects(name)}
 
 
 class _Tally:

@@ -1,6 +1,8 @@
 """Reading a zip that nobody vouches for: every member is checked before one is unpacked, and counted while it is."""
 
 import bz2
+import io
+import itertools
 import re
 import stat
 import struct
@@ -18,6 +20,9 @@ _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 # LZMA lets a member ask for gigabytes of memory, and FMA doesn't use it.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+# An entry of FMA's directories takes about 100 bytes; zipfile reads all of them at once.
+_MAX_ENTRY_BYTES = 256
+_MAX_COMMENT_BYTES = 1 << 16
 
 
 def list_members(file: Path, archive: Archive) -> dict[str, zipfile.ZipInfo]:
@@ -33,10 +38,12 @@ def list_members(file: Path, archive: Archive) -> dict[str, zipfile.ZipInfo]:
     Raises
     ------
     DownloadError
-        If the file is no complete zip, or holds anything but plain files under expected names within the limits.
+        If the file is no complete zip, or holds anything but plain files under expected names within the limits, each
+        in a place of its own.
     """
+    limit = archive.max_members * _MAX_ENTRY_BYTES + 2 * _MAX_COMMENT_BYTES
     try:
-        with zipfile.ZipFile(file) as opened:
+        with _Bounded(file, limit) as raw, zipfile.ZipFile(raw) as opened:
             infos = opened.infolist()
     except OSError as error:
         raise DownloadError(f"{file}: can't be read: {error.strerror or error}") from None
@@ -63,9 +70,28 @@ def list_members(file: Path, archive: Archive) -> dict[str, zipfile.ZipInfo]:
         name = info.filename.removeprefix(f"{archive.name}/")
         if not info.is_dir() and name not in archive.left_out:
             members[name] = info
+    for one, other in itertools.pairwise(sorted(infos, key=lambda info: info.header_offset)):
+        # A small zip can be a large bomb where many members share the same bytes (Fifield, WOOT 2019).
+        if one.header_offset + _LOCAL_HEADER.size + one.compress_size > other.header_offset:
+            raise DownloadError(
+                f"{file}: members {one.filename!r} and {other.filename!r} overlap; don't trust this file"
+            )
     if not members:
         raise DownloadError(f"{file}: holds nothing of {archive.name}; delete it and fetch it again")
     return members
+
+
+class _Bounded(io.FileIO):
+    """A file that gives no more in one piece than a directory of a zip may have."""
+
+    def __init__(self, file: Path, limit: int) -> None:
+        super().__init__(file)
+        self._limit = limit
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self._limit:
+            raise zipfile.BadZipFile(f"its directory has {size} bytes, but {self._limit} is the limit")
+        return super().read(size) or b""
 
 
 def _complaint(info: zipfile.ZipInfo, archive: Archive) -> str | None:

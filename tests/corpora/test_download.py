@@ -11,6 +11,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -107,14 +108,18 @@ def test_zips_that_were_put_there_by_hand_are_not_fetched(download, root, publis
     assert (plans[0].download_bytes, plans[0].unpack_bytes, plans[0].is_approximate) == (0, expected, False)
 
 
-def test_a_wrong_zip_that_stands_there_is_said_and_fetched_anew(download, root, published, site, caplog):
+@pytest.mark.parametrize(("end", "what"), [(-1, "perhaps an unfinished download"), (None, "not what was published")])
+def test_a_wrong_zip_that_stands_there_is_named_and_left_alone(download, root, published, site, end, what):
+    content = bytearray(published.zips[ZIP][:end])
+    content[0] ^= end is None
     root.mkdir()
-    (root / ZIP).write_bytes(published.zips[ZIP][:-1])
-    with caplog.at_level(logging.WARNING):
+    (root / ZIP).write_bytes(content)
+    with pytest.raises(DownloadError) as caught:
         download()
-    assert_complete(root, published)
-    assert ZIP in caplog.text
-    assert published.archives["small"].sha1 in caplog.text
+    for part in (str(root / ZIP), published.archives["small"].sha1, hashlib.sha1(content).hexdigest(), what):
+        assert part in str(caught.value)
+    assert (root / ZIP).read_bytes() == content
+    assert site.requests == []
 
 
 def test_zips_go_when_they_are_not_to_be_kept(download, root, published, site):
@@ -165,6 +170,7 @@ def test_a_new_edition_on_the_list_replaces_the_old_one(download, root, publishe
     download()
     content = packed({"fma_small/000/000002.mp3": b"new"})
     site.files[ZIP] = content
+    (root / ZIP).unlink()
     newer = replace(published.archives["small"], sha1=hashlib.sha1(content).hexdigest())
     download(archives=published.archives | {"small": newer})
     assert (root / "fma_small/000/000002.mp3").read_bytes() == b"new"
@@ -426,6 +432,33 @@ def test_a_server_that_is_not_there_is_named(download, site):
     assert "\n" not in str(caught.value)
 
 
+def test_a_host_that_does_not_exist_is_named_at_once(download, site, caplog):
+    try:
+        socket.getaddrinfo("nosuchhost.invalid", 80)
+    except socket.gaierror as error:
+        if error.errno != socket.EAI_NONAME:
+            pytest.skip(f"no resolver answers here: {error}")
+    with pytest.raises(DownloadError, match=r"nosuchhost\.invalid.*look at the address") as caught:
+        download(base_url="http://nosuchhost.invalid/")
+    assert "\n" not in str(caught.value)
+    assert not caplog.messages
+
+
+def test_a_server_that_speaks_no_https_is_named_at_once(download, site, caplog):
+    with pytest.raises(DownloadError, match="speaks no https"):
+        download(base_url=site.url.replace("http:", "https:"))
+    assert not caplog.messages
+
+
+def test_a_proxy_that_is_not_there_is_named_without_its_password(download, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{port}")
+    with pytest.raises(DownloadError, match=f"proxy http://127.0.0.1:{port};") as caught:
+        download(base_url="http://mirror.invalid/fma")
+    assert "secret" not in str(caught.value)
+
+
 def test_a_web_page_or_recoded_body_is_refused(download, site):
     site.answers[ZIP] = [Answer(headers={"Content-Type": "text/html; charset=utf-8"})]
     with pytest.raises(DownloadError, match="web page"):
@@ -495,9 +528,16 @@ def test_a_password_in_the_address_is_never_shown_or_written(download, root, sit
     assert site.requests[0].asked["Authorization"].startswith("Basic ")
 
 
-@pytest.mark.parametrize("url", ["", "fma", "ftp://host/fma/", "file:///fma", "http://", "http://[", "http://h/?a=1"])
+@pytest.mark.parametrize("url", ["", "fma", "ftp://host/fma/", "http://", "http://[", "http://me:secret@h/?a=1"])
 def test_an_impossible_address_is_named(download, url):
-    with pytest.raises(DownloadError, match="not the address of a folder"):
+    with pytest.raises(DownloadError, match="not the address of a folder") as caught:
+        download(base_url=url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["file:///fma", "FILE:fma", "/data/fma", "~/fma"])
+def test_zips_on_this_machine_are_no_mirror(download, url):
+    with pytest.raises(DownloadError, match="put its zips into"):
         download(base_url=url)
 
 

@@ -239,3 +239,54 @@ def test_real_music_is_listed_alike_by_its_table_and_by_its_folders():
 def test_a_genre_folder_with_a_line_break_in_its_name_is_refused_with_an_escape(library):
     write_files(library, "ro\nck/a.mp3")
     assert refusal(library) == f"{library}: track_id 'ro\\nck/a' holds control characters; rename it"
+
+
+# Links and depths
+
+
+def test_links_in_a_circle_are_left_and_a_link_to_itself_is_one_file(tmp_path):
+    write_files(tmp_path, "Rock/a.mp3")
+    (tmp_path / "Rock" / "up").symlink_to(tmp_path)
+    (tmp_path / "Rock" / "self").symlink_to("self")
+    (tmp_path / "Rock" / "loop.mp3").symlink_to("loop.mp3")
+    table = load_folder(tmp_path)
+    assert table["track_id"].to_pylist() == ["Rock/a", "Rock/loop"]
+    assert table["uri"].to_pylist()[1] == (tmp_path.resolve() / "Rock" / "loop.mp3").as_uri()
+
+
+def test_a_folder_that_links_reach_in_many_ways_is_listed_once_per_genre(tmp_path):
+    # With each level there are twice as many ways to the file: a million here.
+    for level in range(20):
+        (tmp_path / f"Rock/{level:02}").mkdir(parents=True)
+        for name in ("x", "y"):
+            (tmp_path / f"Rock/{level:02}/{name}").symlink_to(tmp_path / f"Rock/{level + 1:02}")
+    write_files(tmp_path, "Rock/20/a.mp3")
+    (tmp_path / "Best").symlink_to(tmp_path / "Rock" / "20")
+    assert load_folder(tmp_path)["track_id"].to_pylist() == ["Best/a", "Rock/20/a"]
+
+
+@pytest.mark.parametrize("names", ["abcd", "dcba"])
+def test_of_several_links_to_a_folder_the_same_is_taken_on_every_disk(tmp_path, names):
+    write_files(tmp_path, "elsewhere/a.mp3", "library/Rock/x/deep/b.mp3")
+    (tmp_path / "library" / "Rock" / "0").symlink_to(tmp_path / "library" / "Rock" / "x" / "deep")
+    for name in names:
+        (tmp_path / "library" / "Rock" / name).symlink_to(tmp_path / "elsewhere")
+    assert load_folder(tmp_path / "library")["track_id"].to_pylist() == ["Rock/a/a", "Rock/x/deep/b"]
+
+
+def test_folders_may_lie_deeper_than_python_recurses(tmp_path, monkeypatch):
+    (tmp_path / "Rock").mkdir()
+    monkeypatch.chdir(tmp_path / "Rock")
+    depth = min(1_200, (4_000 - len(str(tmp_path))) // 2)
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("a.mp3").touch()
+    try:
+        assert load_folder(tmp_path)["track_id"].to_pylist() == ["Rock/" + "d/" * depth + "a"]
+    finally:
+        # What removes the folder after the test does recurse.
+        Path("a.mp3").unlink()
+        for _ in range(depth):
+            os.chdir("..")
+            Path("d").rmdir()

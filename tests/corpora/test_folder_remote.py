@@ -151,3 +151,9 @@ def test_a_library_behind_fsspec_is_listed_alike():
         memory.rm("/library", recursive=True)
     assert {track["track_id"] for track in tracks} == {f"rock/{name[:-4]}" for name in ODD_NAMES}
     assert all(track["uri"].startswith("memory://library/rock/") for track in tracks)
+
+
+def test_a_key_that_nothing_opens_is_no_harm_where_it_is_no_audio(s3):
+    for key in ("rock/a.mp3", "logs//today.txt", "rock/x/../notes.txt", "a::b.jpg"):
+        s3.put(key)
+    assert load_folder("s3://music")["track_id"].to_pylist() == ["rock/a"]

@@ -36,6 +36,15 @@ def test_an_impossible_row_is_refused(rows, message):
         track_table(rows, "here")
 
 
+def test_files_that_stand_for_several_tracks_are_said_once(caplog):
+    rows = [ROWS[0], ROWS[1], {"track_id": "c", "uri": "file:///a.mp3"}, {"track_id": "d", "uri": "file:///a.mp3"}]
+    assert track_table(rows, "here").num_rows == 4
+    assert caplog.messages == [
+        "here: 1 files stand for more than one track each, such as file:///a.mp3: "
+        "a random split can put a file on both sides"
+    ]
+
+
 @pytest.mark.parametrize("name", ["track_id", "uri", "genre"])
 def test_a_missing_column_is_refused_by_name(name):
     with pytest.raises(CorpusError, match=f"here: not a track table: column '{name}' is missing"):

@@ -438,3 +438,56 @@ def test_only_the_named_members_are_touched(unpacks, tmp_path):
     (folder / "000002.mp3").unlink()
     found = unpacks(packed(members), only={"000/000002.mp3"})
     assert found == members | {"fma_small/000/000001.mp3": b"x" * 100}
+
+
+# Members that share their bytes, and directories that are all there is
+
+
+def with_directory(body, entries, count=None):
+    """A zip of a body and a directory that says what one likes."""
+    directory = b"".join(entries)
+    number = min(len(entries) if count is None else count, 65_535)
+    return body + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, number, number, len(directory), len(body), 0)
+
+
+def entry(name, content, packed_size, method, offset, extra=b""):
+    head = struct.pack(
+        "<4s4B4HL2L", b"PK\1\2", 20, 3, 20, 0, 0, method, 0, 0, zlib.crc32(content), packed_size, len(content)
+    )
+    return head + struct.pack("<5H2L", len(name), len(extra), 0, 0, 0, 0o100444 << 16, offset) + name.encode() + extra
+
+
+def local_header(name, content, packed_size, method):
+    head = struct.pack("<4s2B4HL2L", b"PK\3\4", 20, 0, 0, method, 0, 0, zlib.crc32(content), packed_size, len(content))
+    return head + struct.pack("<2H", len(name), 0) + name.encode()
+
+
+def test_members_that_share_their_bytes_are_refused(unpacks, tmp_path):
+    content = bytes(40_000)
+    deflated = zlib.compress(content, 9, -zlib.MAX_WBITS)
+    body = local_header(CLIP, content, len(deflated), zipfile.ZIP_DEFLATED) + deflated
+    names = [f"fma_small/000/{number:06}.mp3" for number in range(20)]
+    all_of_it = [entry(name, content, len(deflated), zipfile.ZIP_DEFLATED, 0) for name in names]
+    refuses(unpacks, tmp_path, with_directory(body, all_of_it), "overlap")
+    # Also where the one member's data hold the other's header.
+    inner = local_header(names[1], b"clip", 4, zipfile.ZIP_STORED) + b"clip"
+    outer = local_header(names[0], inner, len(inner), zipfile.ZIP_STORED)
+    nested = [
+        entry(names[0], inner, len(inner), zipfile.ZIP_STORED, 0),
+        entry(names[1], b"clip", 4, zipfile.ZIP_STORED, len(outer)),
+    ]
+    refuses(unpacks, tmp_path, with_directory(outer + inner, nested), "overlap")
+
+
+def test_a_directory_larger_than_the_archive_s_can_be_is_refused_in_little_memory(unpacks, tmp_path):
+    body = local_header(CLIP, b"", 0, zipfile.ZIP_STORED)
+    padding = struct.pack("<HH", 0x9999, 60_000) + bytes(60_000)
+    entries = [entry(CLIP, b"", 0, zipfile.ZIP_STORED, 0, padding)] * 500
+    content = with_directory(body, entries)
+    tracemalloc.start()
+    refuses(unpacks, tmp_path, content, "its directory has 300[0-9]{5} bytes")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5e6
+    many = [entry("a", b"", 0, zipfile.ZIP_STORED, 0)] * 100_000
+    refuses(unpacks, tmp_path, with_directory(body, many), "its directory has 4700000 bytes")
