@@ -64,7 +64,7 @@ def split(
     set_: Set = None,
     debug: Debug = False,
 ) -> None:
-    """Split tracks into training, validation and test as `train` would (settings: split.*)."""
+    """Split tracks into training, validation and test, as `train` splits those of a dataset (settings: split.*)."""
     from genre_spark.corpora.splits import split_digest, write_split
 
     settings = read_settings(config, set_)

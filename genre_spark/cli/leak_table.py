@@ -51,8 +51,11 @@ def print_leaks(audit: LeakAudit, console: Console) -> None:
             console.print(f"  and {leak.crossing - EXAMPLES:,} more")
     for line in _unknown(audit):
         console.print(Text(line), style="yellow")
-    if not audit.kinds["group"].crossing:
-        console.print(f"Nothing stands in more than one part (grouped by {', '.join(audit.by)}).")
+    kinds = ", ".join(KINDS[kind] for kind in audit.by)
+    if not any(leak.crossing for leak in audit.kinds.values()):
+        console.print("Nothing that is known stands in more than one part.")
+    elif not audit.kinds["group"].crossing:
+        console.print(f"None of what split.group_by names ({kinds}) stands in more than one part; the rest does.")
 
 
 def write_crossing(tracks: pa.Table, split: pa.Table, by: Any, out: Path) -> int:
@@ -76,6 +79,8 @@ def _unknown(audit: LeakAudit) -> list[str]:
         lines.append(f"{audit.tracks_not_found:,} tracks of the split are not in the track table.")
     if audit.tracks_without_artist:
         lines.append(f"{audit.tracks_without_artist:,} of {all_tracks:,} tracks name no artist: theirs can't be told.")
+    if audit.tracks_without_album:
+        lines.append(f"{audit.tracks_without_album:,} of {all_tracks:,} tracks name no album.")
     if audit.tracks_without_pcm_hash:
         lines.append(
             f"The signal of {audit.tracks_without_pcm_hash:,} of {all_tracks:,} tracks is unknown: identical "

@@ -5,6 +5,7 @@ on artist filters for musical genre classification", ISMIR 2007).
 """
 
 import logging
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -21,6 +22,18 @@ COLUMNS: dict[Kind, str] = {"artist": "artist", "album": "album", "pcm": "pcm_ha
 
 # From this share of the tracks on, a group leaves little to choose where it goes.
 _LARGE = 0.1
+
+# One tagger writes "Guns N\u2019 Roses" and "Jay\u2010Z" (MusicBrainz does), another one what a keyboard has.
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc\u00b4", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+    | dict.fromkeys("\u2044\u2215", "/")
+)
+# What is not seen makes no other name: the zero-width and other format characters, and variation selectors.
+_UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+# A guest makes no other artist.
+_GUEST = re.compile(r"(?<=\S)\s+[(\[]?(?:f(?:ea)?t\.|feat\s|featuring\s).*")
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +114,9 @@ def join_codes(codes: Sequence[np.ndarray], n_tracks: int) -> np.ndarray:
 def value_codes(tracks: pa.Table, kind: Kind) -> np.ndarray:
     """Number what tracks share, so that equal values have equal numbers.
 
-    Upper and lower case, extra spaces and the ways in which Unicode writes one letter make no other artist or album.
+    Upper and lower case, extra spaces, typographic quotes and dashes, characters that are not seen, and the ways in
+    which Unicode writes one letter make no other artist or album; a guest ("feat. ...") makes no other artist. Accents,
+    articles ("The") and other punctuation do, and a guest is not looked for among the artists.
 
     Parameters
     ----------
@@ -130,6 +145,8 @@ def value_codes(tracks: pa.Table, kind: Kind) -> np.ndarray:
         return indices
     number_of: dict[str, int] = {}
     names = (_same_name(name) for name in encoded.dictionary.to_pylist())
+    if kind == "artist":
+        names = (_GUEST.sub("", name) if "f" in name else name for name in names)
     numbers = [number_of.setdefault(name, len(number_of)) if name else -1 for name in names]
     # A null's index is -1: the last entry.
     return np.array([*numbers, -1])[indices]
@@ -155,6 +172,17 @@ def warn_of_large_group(tracks: pa.Table, groups: np.ndarray) -> None:
         )  # fmt: skip
 
 
+def warn_of_other_genres(placed: pa.Table, split: pa.Table) -> None:
+    """Warn if tracks have another genre in a split: two corpora may number their tracks alike."""
+    genres = split["genre"].take(pc.index_in(placed["track_id"], value_set=split["track_id"].combine_chunks()))
+    other = pc.sum(pc.invert(pc.fill_null(pc.equal(placed["genre"], genres), False))).as_py()
+    if other:
+        logger.warning(
+            "%d of %d tracks have another genre in the split than in the track table: do the two belong together?",
+            other, placed.num_rows,
+        )  # fmt: skip
+
+
 def _title(members: pa.Table, chosen: np.ndarray) -> str:
     # As the first track spells it.
     return " ".join(members["album"][int(chosen.argmax())].as_py().split())
@@ -162,6 +190,7 @@ def _title(members: pa.Table, chosen: np.ndarray) -> str:
 
 def _same_name(name: str) -> str:
     if not name.isascii():
+        name = _UNSEEN.sub("", name).translate(_PLAIN)
         # Folding may take a letter apart again.
         name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return " ".join(name.casefold().split())
+    return " ".join(name.casefold().replace("`", "'").split())

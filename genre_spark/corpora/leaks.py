@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from genre_spark.corpora.groups import COLUMNS, KINDS, Kind, join_codes, value_codes
+from genre_spark.corpora.groups import COLUMNS, KINDS, Kind, join_codes, value_codes, warn_of_other_genres
 from genre_spark.corpora.tracks import PARTS
 from genre_spark.errors import SplitError
 
@@ -85,6 +85,8 @@ class LeakAudit(BaseModel):
         Tracks of the split that the track table lacks: nothing is known of them.
     tracks_without_artist : int
         Tracks that name no artist: whose they are can't be told.
+    tracks_without_album : int
+        Tracks that name no album.
     tracks_without_pcm_hash : int
         Tracks whose decoded signal is unknown, or digital silence: copies of them can't be seen.
     by : tuple of {"artist", "album", "pcm"}
@@ -98,6 +100,7 @@ class LeakAudit(BaseModel):
     tracks: dict[str, int]
     tracks_not_found: int
     tracks_without_artist: int
+    tracks_without_album: int
     tracks_without_pcm_hash: int
     by: tuple[Kind, ...]
     kinds: dict[LeakKind, KindLeak]
@@ -125,6 +128,7 @@ def audit_leaks(tracks: pa.Table, split: pa.Table, by: Sequence[Kind] = KINDS) -
         If the table has none of the split's tracks.
     """
     placed, part_of = _place(tracks, split)
+    warn_of_other_genres(placed, split)
     sizes = dict(zip(PARTS, np.bincount(part_of, minlength=len(PARTS)).tolist(), strict=True))
     judged: Literal["test", "validation"] = "test" if sizes["test"] else "validation"
     sharings = _sharings(placed, part_of, by)
@@ -133,6 +137,7 @@ def audit_leaks(tracks: pa.Table, split: pa.Table, by: Sequence[Kind] = KINDS) -
         tracks={part: size for part, size in sizes.items() if size},
         tracks_not_found=split.num_rows - placed.num_rows,
         tracks_without_artist=int((sharings["artist"].codes < 0).sum()),
+        tracks_without_album=int((sharings["album"].codes < 0).sum()),
         tracks_without_pcm_hash=int((sharings["pcm"].codes < 0).sum()),
         by=tuple(by),
         kinds={kind: _leak(sharing, judged, sizes) for kind, sharing in sharings.items()},
@@ -151,7 +156,8 @@ def crossing_tracks(tracks: pa.Table, split: pa.Table, by: Sequence[Kind] = KIND
     -------
     pa.Table
         Columns `kind` (artist, album, pcm, group, in this order), `value`, `track_id` and `part`, sorted by value and
-        track within a kind. A group goes by its first artist (or else album, or recording).
+        track within a kind. A recording goes by its first `track_id`, a group by its first artist (or else album, or
+        recording).
 
     Raises
     ------
@@ -241,8 +247,13 @@ def _sharings(placed: pa.Table, part_of: np.ndarray, by: Sequence[Kind]) -> dict
 def _sharing(placed: pa.Table, part_of: np.ndarray, kind: Kind, codes: np.ndarray) -> _Sharing:
     counts, crossing = _count(codes, part_of)
     numbers, first = np.unique(codes, return_index=True)
-    spelled = placed[COLUMNS[kind]].take(first[numbers >= 0][crossing]).to_pylist()
-    return _Sharing(codes, counts, crossing, [" ".join(name.split()) for name in spelled])
+    return _Sharing(codes, counts, crossing, _names(placed, kind, first[numbers >= 0][crossing]))
+
+
+def _names(placed: pa.Table, kind: Kind, rows: np.ndarray) -> list[str]:
+    """What the artist, album or recording of some tracks goes by: nobody knows a recording by its hash."""
+    spelled = placed["track_id" if kind == "pcm" else COLUMNS[kind]].take(rows).to_pylist()
+    return [" ".join(name.split()) for name in spelled]
 
 
 def _count(codes: np.ndarray, part_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -265,10 +276,10 @@ def _group_names(
         first_of_value = inside[np.unique(codes[inside], return_index=True)[1]]
         n_values = np.bincount(groups[first_of_value], minlength=len(crossing))
         first_of_group = inside[np.unique(groups[inside], return_index=True)[1]]
-        spelled = placed[COLUMNS[kind]].take(first_of_group).to_pylist()
+        spelled = _names(placed, kind, first_of_group)
         for group, name in zip(groups[first_of_group].tolist(), spelled, strict=True):
             more = f" and {n_values[group] - 1} more" if n_values[group] > 1 else ""
-            names.setdefault(group, f"{kind} {' '.join(name.split())}{more}")
+            names.setdefault(group, f"{_NOUNS[kind]} {name}{more}")
     return [names[group] for group in np.flatnonzero(crossing).tolist()]
 
 

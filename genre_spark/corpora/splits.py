@@ -228,6 +228,17 @@ def _groups(tracks: pa.Table, settings: SplitSettings) -> np.ndarray:
             "%d of %d tracks have no artist: each counts as an artist of its own, unless something else joins it",
             alone, tracks.num_rows,
         )  # fmt: skip
+    unknown = [kind for kind in settings.group_by if not (value_codes(tracks, kind) >= 0).any()]
+    if len(unknown) == len(settings.group_by):
+        logger.warning(
+            "nothing is known of what split.group_by names (%s): nothing is kept together, and the split is random",
+            ", ".join(settings.group_by),
+        )
+    elif "pcm" in unknown:
+        logger.warning(
+            "no track has a pcm_hash: copies of a recording may stand in two parts; take the tracks of "
+            "`genre-spark corpus validate ... --clean`, or give the audit"
+        )
     groups = group_tracks(tracks, settings.group_by)
     if "album" in settings.group_by:
         warn_of_large_group(tracks, groups)

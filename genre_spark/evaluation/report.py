@@ -8,9 +8,18 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from genre_spark.corpora.groups import KINDS
 from genre_spark.corpora.tracks import PARTS
 from genre_spark.errors import RunError
-from genre_spark.evaluation.comparison import compare_splits
+from genre_spark.evaluation.comparison import (
+    compare_splits,
+    fellows,
+    grouped_by,
+    is_unknown,
+    shared_kinds,
+    unknown_kinds,
+    unknown_tracks,
+)  # fmt: skip
 from genre_spark.evaluation.figures import accuracy_figure, confusion_figure, loss_figure, to_svg
 from genre_spark.evaluation.metrics import genre_metrics, row_shares
 from genre_spark.evaluation.study import STUDY_DATA, STUDY_SOURCE
@@ -31,8 +40,8 @@ from genre_spark.models.run import read_history, write_atomically
 SPLITS = {
     "study": "random, as in the study: an artist may stand on both sides",
     "official": "the corpus's own",
-    "artist": "no artist, album or recording stands in two parts",
-    "artist-kfold": "one fold of several; no artist, album or recording stands in two of them",
+    "artist": "no {grouped_by} stands in two parts",
+    "artist-kfold": "one fold of several; no {grouped_by} stands in two parts",
 }
 # How far the judged part can be trusted to speak for new music.
 JUDGED = {
@@ -70,16 +79,18 @@ def build_report(runs: Sequence[Path], out: Path, *, note: str | None = None) ->
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, study_percent=study_percent, duration=duration, thousands=thousands
-    )
+        percent=percent, points=points, study_percent=study_percent, duration=duration, thousands=thousands,
+        fellows=fellows, unknown_kinds=unknown_kinds, shared_kinds=shared_kinds, what_split=_what_split,
+    )  # fmt: skip
+    environment.globals.update(is_unknown=is_unknown, unknown_tracks=unknown_tracks)
     page = environment.get_template("report.html.j2").render(
         rows=[section["row"] for section in sections],
         sections=sections,
         verdicts=_verdicts([section["row"] for section in sections]),
         comparisons=compare_splits([section["row"] for section in sections]),
+        some_unknown=any(unknown_tracks(section["row"].leaks, kind) for section in sections for kind in KINDS),
         note=note,
         parts=PARTS,
-        splits=SPLITS,
         judged=JUDGED,
         study_source=STUDY_SOURCE,
         study_data=STUDY_DATA,
@@ -87,13 +98,21 @@ def build_report(runs: Sequence[Path], out: Path, *, note: str | None = None) ->
     write_atomically(out, page)
 
 
+def _what_split(row: SummaryRow) -> str:
+    return SPLITS.get(row.split, "a split of its own").format(grouped_by=grouped_by(row.leaks))
+
+
 def _verdicts(rows: Sequence[SummaryRow]) -> list[dict[str, Any]]:
-    """One verdict per group of comparable runs, unseen tracks first."""
+    """One verdict per group of comparable runs; first those that speak for new music, then those of unseen tracks."""
     groups: dict[tuple[str, ...], list[SummaryRow]] = {}
     for row in rows:
         groups.setdefault(row.comparable, []).append(row)
     verdicts = [{"best": max(group, key=lambda row: row.accuracy), "rows": group} for group in groups.values()]
-    return sorted(verdicts, key=lambda verdict: verdict["best"].judged_part != "test")
+    return sorted(verdicts, key=lambda verdict: _flatters(verdict["best"]))
+
+
+def _flatters(row: SummaryRow) -> tuple[bool, bool]:
+    return bool(shared_kinds(row.leaks)), row.judged_part != "test"
 
 
 def _section(number: int, run: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The Spark job: dataset x bundle -> predictions and confusion matrices.
 
 A task is one Parquet file: its Python worker reads the one column that the model needs, and only predictions pass
-through Spark, which joins them with the split and counts. No track's row comes to the driver.
+through Spark, which joins them with the split and counts. No track's row comes to the driver. Where a row is a segment,
+the worker joins those of a track, which stand together, by a soft vote: whoever reads predictions sees tracks.
 """
 
 import tempfile
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre_spark.corpora.splits import read_split
+from genre_spark.dataset.segments import row_columns, whole_tracks
 from genre_spark.dataset.store import open_dataset, tensors_of
 from genre_spark.errors import RunError
 from genre_spark.evaluation.figures import confusion_figure, save_png
@@ -34,8 +36,14 @@ CONFUSION_PICTURE = "confusion.png"
 # A model is judged on the part that nothing was chosen on; the study's split has none, and is judged as the study did.
 JUDGED_FIRST = ("test", "validation")
 
+# `segments` holds the probabilities of each segment in order, and is null where the dataset has none.
 PREDICTED_SCHEMA = pa.schema(
-    [("track_id", pa.string()), ("predicted", pa.string()), ("probabilities", pa.list_(pa.float32()))]
+    [
+        ("track_id", pa.string()),
+        ("predicted", pa.string()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("segments", pa.list_(pa.list_(pa.float32()))),
+    ]
 )
 
 
@@ -56,7 +64,7 @@ def evaluate(
     run : Path
         A finished run.
     settings : EvaluateSettings
-        Size of the batches.
+        Size of the batches: rows that go through the model at a time.
     dataset_path : Path, optional
         Where the run's dataset is now, if it was moved.
     on_tracks : callable, optional
@@ -90,7 +98,10 @@ def evaluate(
     scored = (
         spark.createDataFrame(files)
         .repartitionByRange(files.num_rows, "file")
-        .mapInArrow(score_files, "track_id string, predicted string, probabilities array<float>")
+        .mapInArrow(
+            score_files,
+            "track_id string, predicted string, probabilities array<float>, segments array<array<float>>",
+        )
     )
     # Kept, because they are written and counted.
     predictions = _with_truth(spark, scored, run).persist()
@@ -117,21 +128,38 @@ def _file_scorer(
     """Make the function of one task: names of Parquet files in, predictions out; `key` tells bundles apart."""
 
     def score_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from genre_spark.models.architectures import probabilities
-
         for batch in batches:
             for path in batch["file"].to_pylist():
                 bundle = _bundle_in_worker(key, files.value)
-                spec, labels = bundle.description.spec, bundle.description.labels
+                spec = bundle.description.spec
+                per_track = len(spec.segment_starts_s)
+                # Whole tracks, as many as fit into a batch: a file holds nothing else.
+                size = max(1, batch_size // per_track) * per_track
                 with pq.ParquetFile(path) as parquet:
-                    for rows in parquet.iter_batches(batch_size, columns=["track_id", spec.name]):
-                        p = probabilities(bundle.model, tensors_of(rows[spec.name], spec))
-                        on_scored(len(p))
-                        predicted = np.array(labels, dtype=object)[p.argmax(axis=1)]
-                        columns = [rows["track_id"], pa.array(predicted, pa.string()), pa.array(list(p))]
-                        yield pa.RecordBatch.from_arrays(columns, schema=PREDICTED_SCHEMA)
+                    for rows in parquet.iter_batches(size, columns=[*row_columns(spec), spec.name]):
+                        predicted = _predicted(bundle, whole_tracks(rows, spec.segments, path), rows[spec.name])
+                        on_scored(predicted.num_rows)
+                        yield predicted
 
     return score_files
+
+
+def _predicted(bundle: Bundle, track_ids: list[str], column: pa.Array) -> pa.RecordBatch:
+    """Predictions for tracks whose tensors, or those of their segments, stand in `column`."""
+    from genre_spark.models.architectures import probabilities
+    from genre_spark.models.vote import soft_vote
+
+    spec, labels = bundle.description.spec, bundle.description.labels
+    of_rows = probabilities(bundle.model, tensors_of(column, spec))
+    of_segments = of_rows.reshape(len(track_ids), len(spec.segment_starts_s), len(labels))
+    p = soft_vote(of_segments)
+    columns = {
+        "track_id": track_ids,
+        "predicted": [labels[genre] for genre in p.argmax(axis=1)],
+        "probabilities": list(p),
+        "segments": of_segments.tolist() if spec.segments else [None] * len(p),
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=PREDICTED_SCHEMA)
 
 
 # The bundle that this Python worker has loaded: Spark reuses workers, and TensorFlow takes seconds to start.
@@ -153,7 +181,7 @@ def _with_truth(spark: "SparkSession", scored: "DataFrame", run: Path) -> "DataF
     # Not by Spark's own reader, which takes brackets and stars in a path for a pattern.
     split = spark.createDataFrame(read_split(run / SPLIT))
     return scored.join(split, on="track_id", how="left").select(
-        "track_id", "part", "genre", "predicted", "probabilities"
+        "track_id", "part", "genre", "predicted", "probabilities", "segments"
     )
 
 

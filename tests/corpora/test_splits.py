@@ -28,10 +28,12 @@ SCHEMES = ("study", "official", "artist", "artist-kfold")
 
 
 def tracks_of(*rows):
+    """Track table from (genre, artist, split, album, pcm_hash); where a row ends before it, a hash of its own."""
     columns = ("genre", "artist", "split", "album", "pcm_hash")
     return track_table(
         [
-            {"track_id": f"{number:05}", "uri": f"file:///{number}.mp3", **dict(zip(columns, row, strict=False))}
+            {"track_id": f"{number:05}", "uri": f"file:///{number}.mp3", "pcm_hash": f"{number:032x}"}
+            | dict(zip(columns, row, strict=False))
             for number, row in enumerate(rows)
         ],
         "test",
@@ -158,7 +160,7 @@ def test_what_joins_tracks_is_a_setting():
 
 
 def test_album_titles_that_join_much_of_a_corpus_are_warned_of(caplog):
-    rows = [(f"g{number % 2}", f"artist {number}", None, "mp3" if number < 8 else None, None) for number in range(40)]
+    rows = [(f"g{number % 2}", f"artist {number}", None, "mp3" if number < 8 else None) for number in range(40)]
     make_split(tracks_of(*rows), "artist", DEFAULTS)
     assert [message[:92] for message in caplog.messages] == [
         "one group holds 8 of 40 tracks; album titles that join most artists: 'mp3' (8 artists); titl"
@@ -228,6 +230,24 @@ def test_tracks_without_an_artist_count_as_artists_of_their_own(caplog):
     assert caplog.messages == [
         "100 of 100 tracks have no artist: each counts as an artist of its own, unless something else joins it"
     ]
+
+
+@pytest.mark.parametrize("scheme", ["artist", "artist-kfold"])
+def test_copies_that_can_not_be_seen_and_groups_that_join_nothing_are_warned_of(scheme, caplog):
+    rows = [(f"g{number % 2}", f"artist {number}", None, None, None) for number in range(40)]
+    make_split(tracks_of(*rows), scheme, DEFAULTS)
+    assert [message[:80] for message in caplog.messages] == [
+        "no track has a pcm_hash: copies of a recording may stand in two parts; take the "
+    ]
+    caplog.clear()
+    make_split(tracks_of(*rows), scheme, SplitSettings(group_by=("album", "pcm")))
+    assert caplog.messages == [
+        "nothing is known of what split.group_by names (album, pcm): nothing is kept together, and the split is random"
+    ]
+    caplog.clear()
+    make_split(tracks_of(*rows, ("g0", "x", None, None, "00")), scheme, DEFAULTS)
+    make_split(tracks_of(*rows), scheme, SplitSettings(group_by=("artist", "album")))
+    assert not caplog.messages
 
 
 def test_real_music_is_split_by_artist_within_two_points():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genre_spark.corpora.groups import KINDS, Kind
 from genre_spark.corpora.leaks import BorderLeak, KindLeak, LeakAudit, LeakExample
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
 from genre_spark.models.run import EVALUATION, RunRecord, write_history, write_run_record
@@ -44,25 +45,29 @@ def made_up_confusion(n_labels: int, tracks: int, share: float, seed: int = 0) -
     return np.stack([rng.multinomial(tracks // n_labels, row) for row in probabilities])
 
 
-def made_up_leaks(split: str, parts: dict[str, int]) -> LeakAudit:
-    """Nothing stands on both sides, but under the study's split the artists of half the judged tracks."""
+def made_up_leaks(
+    parts: dict[str, int], *, shared: Sequence[Kind] = (), unknown: Sequence[Kind] = (), by: Sequence[Kind] = KINDS
+) -> LeakAudit:
+    """Training holds what is `shared` of half the judged tracks; of all tracks it is not known what is `unknown`."""
     judged = "test" if "test" in parts else "validation"
     nothing = KindLeak(crossing=0, tracks=0, judged_with_fellow=0, borders={}, examples=[])
     kinds = dict.fromkeys(("artist", "album", "pcm", "group"), nothing)
-    if split == "study":
-        border = {"training-validation": BorderLeak(crossing=37, tracks=300)}
-        examples = [LeakExample(value="Idle Gardens", tracks={"training": 8, "validation": 4})]
+    if shared:
+        border = {f"training-{judged}": BorderLeak(crossing=37, tracks=300)}
+        examples = [LeakExample(value="Idle Gardens", tracks={"training": 8, judged: 4})]
         half = KindLeak(
             crossing=37, tracks=300, judged_with_fellow=parts[judged] // 2, borders=border, examples=examples
         )
-        kinds |= {"artist": half, "group": half}
+        kinds |= dict.fromkeys((*shared, "group"), half)
+    none_known = {kind: sum(parts.values()) if kind in unknown else 0 for kind in KINDS}
     return LeakAudit(
         judged=judged,
         tracks=parts,
         tracks_not_found=0,
-        tracks_without_artist=0,
-        tracks_without_pcm_hash=0,
-        by=("artist", "album", "pcm"),
+        tracks_without_artist=none_known["artist"],
+        tracks_without_album=none_known["album"],
+        tracks_without_pcm_hash=none_known["pcm"],
+        by=tuple(by),
         kinds=kinds,
     )
 
@@ -80,6 +85,10 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         share: float | None = None,
         evaluated: bool = True,
         name: str | None = None,
+        learning_rate: float = 0.001,
+        shared: Sequence[Kind] | None = None,
+        unknown: Sequence[Kind] = (),
+        by: Sequence[Kind] = KINDS,
     ) -> Path:
         run = tmp_path_factory.mktemp("runs") / (name or f"{model}-{split}")
         parts = (
@@ -99,13 +108,18 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 spec_digest="0123456789abcdef",
                 split_digest=f"{split:f<16}",
                 tracks_digest="0" * 16,
-                leaks=made_up_leaks(split, parts),
+                leaks=made_up_leaks(
+                    parts,
+                    shared=("artist",) if shared is None and split == "study" else shared or (),
+                    unknown=unknown,
+                    by=by,
+                ),
                 tracks=parts,
                 labels=list(labels),
                 trainable_parameters=PARAMETERS.get(model, 1_000),
                 epochs=epochs,
                 batch_size=32,
-                learning_rate=0.001,
+                learning_rate=learning_rate,
                 seed=0,
                 training_s=75.3,
                 versions={"keras": "3.15.1", "numpy": "2.4.6"},

@@ -142,6 +142,13 @@ def test_runs_with_other_genres_and_other_splits_are_not_ranked_against_each_oth
     assert page.words.index("test tracks that no training saw") < page.words.index("which the training watched")
 
 
+def test_an_accuracy_that_speaks_for_new_music_stands_before_one_that_does_not(make_run, tmp_path: Path) -> None:
+    runs = [make_run("dnn", split="official", shared=["pcm"], share=0.9), make_run("dnn", share=0.4)]
+    _, page = page_of(runs, tmp_path / "report.html")
+    verdicts = [section["aria-label"] for section in page.named("section") if "Result" in section.get("aria-label", "")]
+    assert verdicts == ["Result on the artist split", "Result on the official split"]
+
+
 def test_a_model_no_better_than_guessing_is_called_so(make_run, tmp_path: Path) -> None:
     _, page = page_of([make_run("dnn", share=0.125)], tmp_path / "report.html")
     assert "no clear gain over guessing" in page.words
@@ -190,10 +197,51 @@ def test_the_random_and_the_artist_disjoint_split_stand_side_by_side(make_run, t
     leaking, disjoint = make_run("dnn", split="study", share=0.9), make_run("dnn", share=0.4)
     _, page = page_of([leaking, disjoint], tmp_path / "report.html")
     first, second = (f"{100 * read_metrics(run)['accuracy']:.1f}\xa0%" for run in (leaking, disjoint))
-    assert f"right for {first} of the tracks when the split lets it know their artists" in page.words
-    assert f"and for {second} when it doesn't. The difference is what the first number flatters." in page.words
+    assert f"name {first} of its judged tracks rightly: training holds the artist of 120 of them." in page.words
+    assert f"leaves {second}: training holds no artist, album or recording of theirs. For new music the first" in (
+        page.words
+    )
+    assert "independent samples" in page.words
     # The headline is the number that counts for new music.
-    assert page.words.index("test tracks that no training saw") < page.words.index("lets it know their artists")
+    assert page.words.index("test tracks that no training saw") < page.words.index("They aren't new to it:")
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict"),
+    [
+        ((0.9, 0.4), "For new music the first number promises too much."),
+        ((0.4, 0.9), "Here knowing them did not help."),
+        ((0.5, 0.5), "So few tracks can't tell this difference from chance."),
+    ],
+)
+def test_no_word_of_the_comparison_says_more_than_the_runs_show(make_run, tmp_path: Path, shares, verdict) -> None:
+    runs = [make_run("dnn", split="official", shared=["album"], unknown=["artist"], share=shares[0])]
+    runs.append(make_run("dnn", unknown=["artist"], share=shares[1]))
+    _, page = page_of(runs, tmp_path / "report.html")
+    words = page.words[page.words.index("Who stands on both sides") : page.words.index("Leak audit of each run")]
+    assert "training holds the album of 60 of them" in words
+    assert "training holds no album or recording of theirs" in words
+    assert f"{verdict} Not all of their artists are known: the second number may promise too much, too." in words
+    assert "random" not in words
+    assert "no artist" not in words
+
+
+def test_a_split_that_is_grouped_otherwise_promises_no_more_than_it_keeps(make_run, tmp_path: Path) -> None:
+    _, page = page_of([make_run("dnn", by=["pcm", "artist"])], tmp_path / "report.html")
+    assert "Split “artist”: no recording or artist stands in two parts." in page.words
+    _, page = page_of([make_run("dnn", split="artist-kfold")], tmp_path / "report.html")
+    assert "one fold of several; no artist, album or recording stands in two parts." in page.words
+
+
+def test_a_count_of_what_is_not_known_is_no_number(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn", unknown=["artist"])
+    record = read_run_record(run)
+    leaks = record.leaks.model_copy(update={"tracks_without_album": 5})
+    write_run_record(run, record.model_copy(update={"leaks": leaks}))
+    _, page = page_of([run], tmp_path / "report.html")
+    row = page.words[page.words.index("Leak audit of each run") :]
+    assert re.search("artist ?120 ?unknown ?≥\xa00 ?0 ?unknown ?≥\xa00 ?0", row)
+    assert "“unknown”: it is known of none" in row
 
 
 def test_the_leaks_of_every_run_are_counted(make_run, tmp_path: Path) -> None:

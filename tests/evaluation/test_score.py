@@ -29,6 +29,10 @@ def test_every_track_of_the_dataset_is_predicted_once(run: Path, dataset: Datase
     assert sorted(predictions(run)["track_id"]) == dataset.tracks()["track_id"].to_pylist()
 
 
+def test_predictions_tell_of_no_segments_where_there_are_none(run: Path) -> None:
+    assert predictions(run)["segments"].isna().all()
+
+
 def test_predictions_carry_the_splits_part_and_genre(run: Path) -> None:
     split = {row["track_id"]: (row["part"], row["genre"]) for row in read_split(run / "split.parquet").to_pylist()}
     for row in predictions(run).itertuples():

@@ -35,6 +35,7 @@ def leaks() -> LeakAudit:
         tracks={"training": 56, "validation": 12, "test": 12},
         tracks_not_found=0,
         tracks_without_artist=0,
+        tracks_without_album=0,
         tracks_without_pcm_hash=80,
         by=("artist", "pcm"),
         kinds={"artist": artist, "album": artist, "pcm": artist, "group": artist},
