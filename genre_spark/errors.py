@@ -58,6 +58,18 @@ class AudioTooLong(AudioError):
     """The clip is longer than the settings allow."""
 
 
+class AudioShortened(AudioError):
+    """Less came out of the file than it announces."""
+
+
+class AudioCrashed(AudioError):
+    """The process that read the file died over it, twice."""
+
+
+class AudioTimedOut(AudioError):
+    """Reading the file took longer than the settings allow, twice."""
+
+
 class DatasetError(GenreSparkError):
     """A folder is no dataset of ours, or lacks what is asked of it."""
 

@@ -57,8 +57,17 @@ class AudioSettings(_Section):
     """Limits on what is decoded."""
 
     max_duration_s: PositiveFloat = 1_800.0
-    # A file that doesn't lie on this machine is read into memory whole.
     max_file_mb: Count = 1_024
+    # What becomes of a file of which less comes out than it announces.
+    shortened: Literal["error", "keep"] = "error"
+    # A track is decoded and analysed in a process of its own, which is ended when it takes longer than that, or more
+    # memory on top of what it has at its start.
+    max_decode_s: PositiveFloat = 120.0
+    max_memory_mb: Count | None = None
+
+    def decoding(self) -> dict[str, Any]:
+        """What `genre_spark.features.decode` takes: the settings that decide what a file gives."""
+        return self.model_dump(include={"max_duration_s", "max_file_mb", "shortened"})
 
 
 class ExtractSettings(_Section):

@@ -1,20 +1,32 @@
-"""Bytes to mono float32 PCM, with named errors."""
+"""Bytes to mono float32 PCM, complete and with named errors.
 
-import io
-import os
+What libmpg123 thinks of a rotten MP3 goes to the process's standard error, from C. Nothing here silences it: file
+descriptor 2 belongs to all threads. `genre_spark.dataset.isolation` decodes in a process of its own, where it can.
+"""
+
+import math
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import soundfile
 
-from genre_spark.errors import AudioEmpty, AudioNotFinite, AudioNotFound, AudioTooLong, AudioUndecodable
-from genre_spark.files import printable
-from genre_spark.filesystems import is_remote, local_path, masked, open_file
+from genre_spark.errors import AudioEmpty, AudioNotFinite, AudioShortened, AudioTooLong, AudioUndecodable
+from genre_spark.features import lengths, mpeg
+from genre_spark.features.sound_file import UNKNOWN_LENGTH as _UNKNOWN_LENGTH
+from genre_spark.features.sound_file import DecoderError, Decoding, Limits, Source, opened, read
+from genre_spark.features.sound_file import fetched as _fetched
+from genre_spark.features.sound_file import mono as _mono
 
-# libsndfile's SF_COUNT_MAX: the length of a FLAC that was written into a pipe. libsndfile can't read it to its end, and
-# librosa can't either.
-_UNKNOWN_LENGTH = 2**63 - 1
+__all__ = ["_UNKNOWN_LENGTH", "Pcm", "_fetched", "_mono", "decode"]
+
+# Nobody misses less: half a second, or 2 % of a short clip. MP3 encoders pad up to three frames, which decoders trim.
+_MISSING_S = 0.5
+_MISSING_SHARE = 0.02
+_PADDING_SAMPLES = 3 * 1_152
+# Less than that behind the last decoded frame of an MP3 holds no half second (8 kbit/s is the least), but a tag.
+_REST_BYTES = 400
 
 
 @dataclass(frozen=True)
@@ -27,10 +39,14 @@ class Pcm:
         Mean of the channels, full scale at 1.
     sample_rate : int
         In Hz, as the file has it.
+    shortened_s : float
+        Seconds that the file announces and that didn't come out; 0 for a whole clip, infinite where the file's end is
+        missing and nobody knows how much of it.
     """
 
     samples: np.ndarray
     sample_rate: int
+    shortened_s: float = 0.0
 
     @property
     def duration_s(self) -> float:
@@ -38,11 +54,18 @@ class Pcm:
         return len(self.samples) / self.sample_rate
 
 
-def decode(uri: str | Path, *, max_duration_s: float = 1_800.0, max_file_mb: int = 1_024) -> Pcm:
+def decode(
+    uri: str | Path,
+    *,
+    max_duration_s: float = 1_800.0,
+    max_file_mb: int = 1_024,
+    shortened: Literal["error", "keep"] = "error",
+) -> Pcm:
     """Decode an audio file to mono.
 
     The samples are bit for bit those of ``librosa.load(path, sr=None)`` where that decodes with soundfile, wherever the
-    file lies.
+    file lies. Of an MP3 of variable bit rate without a Xing header soundfile gives the beginning only: here the rest
+    follows.
 
     Parameters
     ----------
@@ -52,7 +75,13 @@ def decode(uri: str | Path, *, max_duration_s: float = 1_800.0, max_file_mb: int
     max_duration_s : float
         Longest clip that is decoded, in seconds.
     max_file_mb : int
-        Largest file that is read from another machine, in MB (10**6 bytes): it is held in memory whole.
+        Largest file that is read and largest signal that is made of one (4 bytes a sample), in MB (10**6 bytes). Memory
+        holds the signal, and a file from another machine whole.
+    shortened : {'error', 'keep'}
+        What becomes of a file of which less comes out than it announces: by its MP3, RIFF, AIFF, AU, Wave64 or FLAC
+        header, by further frames or a further stream behind the place where the decoder stopped, or for want of Ogg's
+        last page. Half a second may be missing, or 2 % where that is less. An MP3 that was cut off says nothing of it
+        unless it has a Xing or VBRI header.
 
     Returns
     -------
@@ -61,62 +90,84 @@ def decode(uri: str | Path, *, max_duration_s: float = 1_800.0, max_file_mb: int
 
     Raises
     ------
-    AudioNotFound, AudioUndecodable, AudioEmpty, AudioTooLong, AudioNotFinite
+    AudioNotFound, AudioUndecodable, AudioEmpty, AudioTooLong, AudioNotFinite, AudioShortened
         Each names the file.
     """
-    if is_remote(uri):
-        name, content = masked(uri), _fetched(str(uri), max_file_mb)
-        return _decoded(io.BytesIO(content), name, len(content), max_duration_s)
-    path = local_path(uri, AudioNotFound)
-    name = printable(path)
+    with opened(uri, max_file_mb) as source:
+        pcm = _decoded(source, Limits(max_duration_s, max_file_mb))
+    if pcm.shortened_s and shortened == "error":
+        what = f"{pcm.shortened_s:.1f} s more" if math.isfinite(pcm.shortened_s) else "more (nobody knows how much)"
+        raise AudioShortened(
+            f"{source.name}: {pcm.duration_s:.1f} s come out, it announces {what}: cut off, damaged or joined from "
+            "several; replace it, or take what there is with audio.shortened=keep"
+        )
+    return pcm
+
+
+def _decoded(source: Source, limits: Limits) -> Pcm:
     try:
-        size = path.stat().st_size
-        # Anything else (a FIFO, say) could block the decoder for ever.
-        if not path.is_file():
-            raise AudioNotFound(f"{name}: not a file")
-    except OSError as error:
-        raise AudioNotFound(f"{name}: {error.strerror}") from None
-    # As bytes: soundfile refuses a name that is no UTF-8.
-    return _decoded(os.fsencode(path), name, size, max_duration_s)
+        decoding = read(source, limits)
+    except DecoderError as error:
+        repaired = _without_junk(source, limits) if error.container == "MP3" else None
+        if repaired is None:
+            raise AudioUndecodable(f"{source.name}: not audio that can be decoded (libsndfile: {error})") from None
+        decoding = repaired
+    if decoding.container == "MP3":
+        decoding, announced_s = _whole_mp3(source, decoding, limits)
+    else:
+        announced_s = lengths.announced_duration(
+            source.file, source.size, decoding.container, decoding.stopped_at, decoding.seconds
+        )
+        announced_s = max(announced_s, decoding.claimed / decoding.rate)
+    samples = decoding.samples
+    if len(samples) == 0:
+        raise AudioEmpty(f"{source.name}: no samples in {source.size} bytes")
+    # Of NaN both are NaN: faster than a look at each sample.
+    if not (math.isfinite(samples.max()) and math.isfinite(samples.min())):
+        raise AudioNotFinite(f"{source.name}: the samples hold NaN or infinity")
+    missing_s = announced_s - decoding.seconds
+    return Pcm(samples, decoding.rate, missing_s if missing_s > _tolerance_s(decoding, announced_s) else 0.0)
 
 
-def _fetched(address: str, max_file_mb: int) -> bytes:
-    with open_file(address, AudioNotFound) as file:
-        megabytes = file.size() / 1e6
-        if megabytes > max_file_mb:
-            raise AudioTooLong(
-                f"{masked(address)}: has {megabytes:.1f} MB, more than audio.max_file_mb={max_file_mb} for remote files"
-            )
-        return file.read()
+def _tolerance_s(decoding: Decoding, announced_s: float) -> float:
+    padding_s = _PADDING_SAMPLES / decoding.rate if decoding.container == "MP3" else 0.0
+    return min(_MISSING_S, _MISSING_SHARE * announced_s) + padding_s
 
 
-def _decoded(source: bytes | io.BytesIO, name: str, size: int, max_duration_s: float) -> Pcm:
-    """Decode from a path or from memory; `name` and `size` in bytes are for the messages."""
-    if size == 0:
-        raise AudioEmpty(f"{name}: the file is empty (0 bytes)")
+def _whole_mp3(source: Source, decoding: Decoding, limits: Limits) -> tuple[Decoding, float]:
+    """Decode what libsndfile left out, where there is a way; return the announced length too."""
+    announced_s = mpeg.announced_duration(source.file)
+    if source.size - decoding.stopped_at > _REST_BYTES:
+        # Before the end: a tag follows, or libsndfile estimated too little, or another stream begins.
+        spans = mpeg.mpeg_spans(source.file, limits.seconds)
+        all_s = sum(span.seconds for span in spans)
+        if all_s > limits.seconds:
+            raise AudioTooLong(f"{source.name}: lasts more than audio.max_duration_s={limits.seconds:g}")
+        if announced_s is None and all_s - decoding.seconds > _tolerance_s(decoding, all_s):
+            try:
+                longer = read(_first_stream(source, spans), limits)
+            except DecoderError:
+                longer = decoding
+            decoding = max(decoding, longer, key=lambda decoded: len(decoded.samples))
+        announced_s = max(all_s, announced_s or 0.0)
+    return decoding, announced_s or 0.0
+
+
+def _without_junk(source: Source, limits: Limits) -> Decoding | None:
+    """Decode an MP3 up to its last frame: libmpg123 gives up over rubbish behind that, after all sound."""
+    spans = mpeg.mpeg_spans(source.file, limits.seconds)
+    if len(spans) != 1:
+        return None
     try:
-        with soundfile.SoundFile(source) as sound:
-            rate = sound.samplerate
-            if sound.frames == _UNKNOWN_LENGTH:
-                raise AudioUndecodable(f"{name}: doesn't tell its length; encode it anew, from a file and not a pipe")
-            if sound.frames > max_duration_s * rate:
-                raise AudioTooLong(
-                    f"{name}: lasts {sound.frames / rate:.1f} s, more than audio.max_duration_s={max_duration_s:g}"
-                )
-            samples = sound.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise AudioUndecodable(f"{name}: not audio that can be decoded (libsndfile: {error.error_string})") from None
-    if samples.shape[0] == 0:
-        raise AudioEmpty(f"{name}: no samples in {size} bytes")
-    if not np.isfinite(samples).all():
-        raise AudioNotFinite(f"{name}: the samples hold NaN or infinity")
-    return Pcm(_mono(samples), rate)
+        return read(_first_stream(source, spans), limits)
+    except DecoderError:
+        return None
 
 
-def _mono(samples: np.ndarray) -> np.ndarray:
-    if samples.shape[1] == 1:
-        return samples[:, 0]
-    if samples.shape[1] == 2:
-        # The same bits as librosa's mean over the transposed view, at a twentieth of its time.
-        return (samples[:, 0] + samples[:, 1]) / np.float32(2)
-    return np.mean(samples.T, axis=0)
+def _first_stream(source: Source, spans: list[mpeg.Span]) -> Source:
+    """Take the first stream of an MP3 alone, and so that libsndfile reads it to its end."""
+    first = spans[0]
+    stream = list(takewhile(lambda span: (span.rate, span.is_mono) == (first.rate, first.is_mono), spans))
+    source.file.seek(first.start)
+    content = source.file.read(stream[-1].end - first.start)
+    return Source.of_bytes(mpeg.longer_looking(content, sum(span.seconds for span in stream)), source.name)

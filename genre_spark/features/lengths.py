@@ -13,14 +13,13 @@ from typing import BinaryIO
 _PLACEHOLDER = 0x7FFF_0000
 _PLACEHOLDER_64 = 1 << 62
 
-# A page of Ogg, or what a decoder reads in advance.
-_PAGE_BYTES = 65_536
+_READ_AHEAD_BYTES = 65_536
 # Less than that behind the place where the decoder stopped is no stream.
 _REST_BYTES = 4_096
 _MOST_CHUNKS = 1_000
 
-_OGG_HEAD = re.compile(rb"OggS\0[\2\6]")  # the first page of a stream
-_FLAC_HEAD = re.compile(rb"fLaC[\x00\x80]\0\0\x22")
+# Flags of a page of Ogg.
+_FIRST, _LAST = 2, 4
 
 
 def announced_duration(file: BinaryIO, size: int, container: str, stopped_at: int, decoded_s: float) -> float:
@@ -46,13 +45,13 @@ def announced_duration(file: BinaryIO, size: int, container: str, stopped_at: in
     """
     claim = None
     if container == "OGG":
-        return math.inf if _ogg_lacks_its_end(file, size) or _has_rest(_OGG_HEAD, file, size, stopped_at) else 0.0
+        return 0.0 if _has_all_pages(file) else math.inf
     if container == "FLAC":
-        return math.inf if _has_rest(_FLAC_HEAD, file, size, stopped_at) else 0.0
+        return math.inf if _has_another_flac(file, size, stopped_at) else 0.0
     if container in ("WAV", "WAVEX", "RF64", "AIFF"):
-        claim = _chunk(file)
+        claim = _chunk(file, size)
     elif container == "W64":
-        claim = _wave64_chunk(file)
+        claim = _wave64_chunk(file, size)
     elif container == "AU":
         claim = _au_data(file)
     begin, claimed = claim or (0, 0)
@@ -61,13 +60,15 @@ def announced_duration(file: BinaryIO, size: int, container: str, stopped_at: in
     return decoded_s * claimed / available if claimed > available > 0 else 0.0
 
 
-def _chunk(file: BinaryIO) -> tuple[int, int] | None:
+def _chunk(file: BinaryIO, size: int) -> tuple[int, int] | None:
     """Begin and claimed size of the samples in a file of chunks."""
     file.seek(0)
     order = "little" if file.read(4) in (b"RIFF", b"RF64") else "big"
     long_size: int | None = None
     position = 12
     for _ in range(_MOST_CHUNKS):
+        if position >= size:
+            break
         file.seek(position)
         head = file.read(8)
         if len(head) < 8:
@@ -83,14 +84,16 @@ def _chunk(file: BinaryIO) -> tuple[int, int] | None:
     return None
 
 
-def _wave64_chunk(file: BinaryIO) -> tuple[int, int] | None:
+def _wave64_chunk(file: BinaryIO, size: int) -> tuple[int, int] | None:
     position = 40
     for _ in range(_MOST_CHUNKS):
+        if position >= size:
+            break
         file.seek(position)
         head = file.read(24)
         # A chunk's size counts its own head.
         claimed = int.from_bytes(head[16:], "little") - 24
-        if len(head) < 24 or claimed < 0:
+        if len(head) < 24 or claimed < 0:  # or the walk would not move on
             return None
         if head[:4] == b"data":
             return (position + 24, claimed) if claimed < _PLACEHOLDER_64 else None
@@ -106,17 +109,31 @@ def _au_data(file: BinaryIO) -> tuple[int, int] | None:
     return (begin, claimed) if claimed < _PLACEHOLDER else None
 
 
-def _ogg_lacks_its_end(file: BinaryIO, size: int) -> bool:
-    """Tell whether the last page doesn't say that it is the last."""
-    file.seek(max(0, size - 2 * _PAGE_BYTES))
-    ending = file.read()
-    last = ending.rfind(b"OggS\0")
-    return 0 <= last < len(ending) - 5 and not ending[last + 5] & 4
+def _has_all_pages(file: BinaryIO) -> bool:
+    """Tell whether an Ogg file is one stream, from its first page to the one that says it is the last."""
+    position = number = 0
+    serial = b""
+    flags = _FIRST
+    while not flags & _LAST:
+        file.seek(position)
+        # A page's head is 27 bytes and a length for each of at most 255 segments.
+        head = file.read(27 + 255)
+        if head[:5] != b"OggS\0" or len(head) < 27:
+            return False
+        serial = serial or head[14:18]
+        if head[14:18] == serial:
+            flags = head[5]
+            if int.from_bytes(head[18:22], "little") != number or (number > 0 and flags & _FIRST):
+                return False
+            number += 1
+        position += 27 + head[26] + sum(head[27 : 27 + head[26]])
+    file.seek(position)
+    return file.read(5) != b"OggS\0"
 
 
-def _has_rest(head: re.Pattern[bytes], file: BinaryIO, size: int, stopped_at: int) -> bool:
+def _has_another_flac(file: BinaryIO, size: int, stopped_at: int) -> bool:
     """Tell whether another stream begins near `stopped_at` or behind it; decoders read ahead."""
     if size - stopped_at <= _REST_BYTES:
         return False
-    file.seek(max(1, stopped_at - _PAGE_BYTES))
-    return head.search(file.read()) is not None
+    file.seek(max(1, stopped_at - _READ_AHEAD_BYTES))
+    return re.search(rb"fLaC[\x00\x80]\0\0\x22", file.read()) is not None
