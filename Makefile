@@ -106,6 +106,10 @@ build/peers/.ready: benchmarks/requirements-peers.txt
 	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[features]' -r $<
 	@touch $@
 
+.PHONY: fuzz-audio
+fuzz-audio: $(READY) ## Feed the decoder ten thousand damaged files
+	$(BIN)/python benchmarks/fuzz_audio.py $(ARGS)
+
 .PHONY: bench-extract
 bench-extract: $(READY) ## Time the Spark extraction beside the bare extractor on as many cores
 	$(BIN)/python benchmarks/extract.py $(ARGS)

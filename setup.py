@@ -8,7 +8,14 @@ from setuptools import find_packages, setup
 # `genre-spark[features,spark]` and no TensorFlow, a GPU node `genre-spark[train]` and no JVM.
 EXTRAS = {
     # AUDIO -> ARRAYS
-    "features": ["librosa>=0.11,<1.1", "soundfile>=0.13", "scipy>=1.13", "soxr>=0.5", "threadpoolctl>=3.5", "xxhash>=3.5"],
+    "features": [
+        "librosa>=0.11,<1.1",
+        "soundfile>=0.13",
+        "scipy>=1.13",
+        "soxr>=0.5",
+        "threadpoolctl>=3.5",
+        "xxhash>=3.5",
+    ],
     # Corpora from the network: resumed downloads
     "download": ["filelock>=3.16", "requests>=2.32", "tenacity>=9", "urllib3>=2.2"],
     # Audio at addresses that pyarrow doesn't open itself (it opens s3://, gs://, abfs:// and hdfs://)

@@ -30,10 +30,12 @@ from genre_spark.dataset.audit_summary import (
     read_summary,
     render_summary,
 )  # fmt: skip
+from genre_spark.dataset.isolation import IsolatedProcess
 from genre_spark.dataset.tasks import spread_tracks, track_counter, tracks_done
-from genre_spark.errors import CorpusError
-from genre_spark.features.measure import MEASUREMENT_SCHEMA, measure_file
+from genre_spark.errors import AudioError, CorpusError
+from genre_spark.features.measure import MEASUREMENT_SCHEMA, Measurement, measure_file
 from genre_spark.files import replace_folder, staging_folder
+from genre_spark.filesystems import masked
 from genre_spark.provenance import now, versions_of
 from genre_spark.settings import AuditSettings, Settings
 from genre_spark.spark import watch
@@ -241,14 +243,25 @@ def _spark_schema(schema: pa.Schema) -> Any:
 
 def _measurer(progress: Path, settings: Settings) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Make the function of one task: tracks in, the same tracks with measurements out."""
-    limits = settings.audio.model_dump()
+    audio = settings.audio
+    limits = audio.model_dump(include={"max_duration_s", "max_file_mb"})
+
+    def measure(uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        return asdict(measure_file(uri, **limits)), {}
 
     def measure_part(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        with track_counter(progress) as count:
+        with (
+            track_counter(progress) as count,
+            IsolatedProcess(measure, timeout_s=audio.max_decode_s, max_memory_mb=audio.max_memory_mb) as process,
+        ):
             for batch in batches:
                 rows = []
                 for track in batch.to_pylist():
-                    rows.append(track | asdict(measure_file(track["uri"], **limits)))
+                    try:
+                        facts, _ = process.call(track["uri"], name=masked(track["uri"]))
+                    except AudioError as error:
+                        facts = asdict(Measurement(error=type(error).__name__, detail=str(error)))
+                    rows.append(track | facts)
                     count()
                 yield pa.RecordBatch.from_pylist(rows, schema=_MEASURED_SCHEMA)
 

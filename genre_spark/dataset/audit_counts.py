@@ -92,7 +92,8 @@ def _reason(problem: str, row: Mapping[str, Any]) -> str:
         case "too_short":
             return f"{row['decoded_s']:.2f} s"
         case "shortened":
-            return f"{row['decoded_s']:.2f} s of {row['announced_s']:.2f} s"
+            of = "an unknown length" if math.isinf(row["announced_s"]) else f"{row['announced_s']:.2f} s"
+            return f"{row['decoded_s']:.2f} s of {of}"
         case "silent":
             return "digital silence" if math.isinf(row["rms_dbfs"]) else f"{row['rms_dbfs']:.1f} dBFS RMS"
         case "clipped":

@@ -13,7 +13,7 @@ FORMAT_VERSION = 1
 
 # What can be wrong with a track, in the order in which it is told.
 PROBLEMS: Mapping[str, str] = {
-    "broken": "can't be decoded",
+    "broken": "can't be decoded, or longer than audio.max_duration_s",
     "too_short": "shorter than audit.min_duration_s",
     "shortened": "the decoder gives less than the file announces: a part is missing or can't be reached",
     "silent": "quieter than audit.silent_dbfs (RMS)",

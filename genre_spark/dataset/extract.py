@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA, tracks_digest
+from genre_spark.dataset.isolation import IsolatedProcess
+from genre_spark.dataset.segments import common_segments
 from genre_spark.dataset.store import (
     ERROR_SCHEMA,
     ERRORS,
@@ -28,8 +31,8 @@ from genre_spark.dataset.store import (
     Dataset,
     Manifest,
     feature_schema,
+    feature_table,
     open_dataset,
-    tensor_column,
 )  # fmt: skip
 from genre_spark.dataset.tasks import spread_tracks, track_counter, tracks_done
 from genre_spark.errors import AudioError, DatasetError, ExtractionFailed
@@ -37,6 +40,7 @@ from genre_spark.features.audio import decode
 from genre_spark.features.measure import pcm_hash
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import printable, replace_folder, staging_folder
+from genre_spark.filesystems import masked
 from genre_spark.provenance import now, versions_of
 from genre_spark.settings import Settings
 from genre_spark.spark import watch
@@ -64,7 +68,7 @@ def extract(
     overwrite: bool = False,
     on_tracks: Callable[[int], None] | None = None,
 ) -> Dataset:
-    """Extract features of every track into a dataset: one row or one error row per track.
+    """Extract features of every track into a dataset: one row, or one per segment, or one error row per track.
 
     Parameters
     ----------
@@ -73,7 +77,7 @@ def extract(
     tracks : pa.Table
         A track table.
     specs : sequence of FeatureSpec
-        One tensor column each.
+        One tensor column each; all with the same segments, or all without.
     out : Path
         Folder of the dataset. One that holds the same tracks and specs already is left as it is.
     settings : Settings
@@ -91,11 +95,12 @@ def extract(
     Raises
     ------
     DatasetError
-        If `out` holds something else.
+        If `out` holds something else, or the specs cut clips in different ways.
     ExtractionFailed
         If no track could be read, or more failed than the settings allow. What was computed is written by then: to
         `out`, or beside it (`<out>.failed`) where a dataset would be lost.
     """
+    common_segments(specs)
     out = out.resolve()
     if _is_there(out, tracks, specs, settings, overwrite=overwrite):
         logger.warning("%s holds these tracks and features already: nothing was computed (--overwrite does)", out)
@@ -143,7 +148,7 @@ def _is_there(
     manifest = open_dataset(out).manifest
     wanted = {spec.name: spec.digest for spec in specs}
     same = (manifest.digests, manifest.tracks_digest, manifest.audio) == (
-        wanted, tracks_digest(tracks), settings.audio.model_dump()
+        wanted, tracks_digest(tracks), settings.audio.decoding()
     )  # fmt: skip
     if same and _has_failed(manifest, settings):
         return False  # perhaps a disk was not mounted: nothing of use is lost by another try
@@ -180,13 +185,18 @@ def _part_writer(
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Make the function of one task: tracks in, files written, one manifest row per file out."""
     rows_per_group = settings.extract.tracks_per_row_group
-    limits = settings.audio.model_dump()
+    audio = settings.audio
 
     def write_part(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
 
         # Imported before the first track: a library that isn't installed is no fault of the track.
         from genre_spark.features.compute import finite_features
+
+        def read(uri: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            pcm = decode(uri, **audio.decoding())
+            facts = {"pcm_hash": pcm_hash(pcm.samples), "shortened_s": pcm.shortened_s or None}
+            return facts, finite_features(pcm, specs, uri)
 
         context = TaskContext.get()
         partition = context.partitionId() if context else 0
@@ -206,25 +216,25 @@ def _part_writer(
             writer = writer or pq.ParquetWriter(
                 staging / FEATURES / name, schema, compression="snappy", use_dictionary=TRACK_SCHEMA.names
             )
-            columns = pa.Table.from_pylist(rows, schema=TRACK_SCHEMA).columns
-            tensors = [tensor_column([row[spec.name] for row in arrays], spec) for spec in specs]
-            writer.write_table(pa.Table.from_arrays([*columns, *tensors], schema=schema))
+            writer.write_table(feature_table(rows, arrays, specs))
             rows.clear()
             arrays.clear()
 
-        with track_counter(staging / PROGRESS) as count:
+        with (
+            track_counter(staging / PROGRESS) as count,
+            IsolatedProcess(read, timeout_s=audio.max_decode_s, max_memory_mb=audio.max_memory_mb) as process,
+        ):
             for batch in batches:
                 for track in batch.to_pylist():
                     try:
-                        pcm = decode(track["uri"], **limits)
-                        features = finite_features(pcm, specs, track["uri"])
+                        facts, features = process.call(track["uri"], name=masked(track["uri"]))
                     except AudioError as error:
                         errors.append(_error_row(track, type(error).__name__, str(error)))
                     except Exception as error:
                         # Whatever a library makes of a rotten file costs one track, never the job.
                         errors.append(_error_row(track, AudioError.__name__, f"{type(error).__name__}: {error}"))
                     else:
-                        rows.append(track | {"pcm_hash": pcm_hash(pcm.samples)})
+                        rows.append(track | facts)
                         arrays.append(features)
                         if len(rows) == rows_per_group:
                             flush()
@@ -262,13 +272,15 @@ def _write_manifest(
     staging: Path, tracks: pa.Table, specs: Sequence[FeatureSpec], settings: Settings, wall_s: float
 ) -> Manifest:
     """Write `extraction.json` from what is on the disk, and check that every track is there once."""
-    features = sum(pq.read_metadata(file).num_rows for file in (staging / FEATURES).iterdir())
+    rows = sum(pq.read_metadata(file).num_rows for file in (staging / FEATURES).iterdir())
+    per_track = len(specs[0].segment_starts_s)
+    features = rows // per_track
     kinds: Counter[str] = Counter()
     for file in (staging / ERRORS).iterdir():
         kinds.update(pq.read_table(file, columns=["error"])["error"].to_pylist())
-    if features + kinds.total() != tracks.num_rows:
+    if rows % per_track or features + kinds.total() != tracks.num_rows:
         raise DatasetError(
-            f"{staging}: {tracks.num_rows} tracks gave {features} rows and {kinds.total()} errors: "
+            f"{staging}: {tracks.num_rows} tracks gave {rows} rows ({per_track} each) and {kinds.total()} errors: "
             "the folder is not the same for all workers, or a disk lost files"
         )
     manifest = Manifest(
@@ -276,10 +288,10 @@ def _write_manifest(
         specs=list(specs),
         digests={spec.name: spec.digest for spec in specs},
         tracks_digest=tracks_digest(tracks),
-        counts={"tracks": tracks.num_rows, "features": features, "errors": kinds.total()},
+        counts={"tracks": tracks.num_rows, "features": features, "errors": kinds.total(), "rows": rows},
         errors=dict(kinds.most_common()),
         versions=versions_of(LIBRARIES),
-        audio=settings.audio.model_dump(),
+        audio=settings.audio.decoding(),
         created=now(),
         wall_s=round(wall_s, 3),
     )

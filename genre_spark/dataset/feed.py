@@ -1,4 +1,4 @@
-"""Parquet -> petastorm -> batches for Keras: the tracks of one part of a split, each exactly once per epoch.
+"""Parquet -> petastorm -> batches for Keras: the tracks of one part of a split, each (or each segment) once per epoch.
 
 petastorm reads row groups one after the other in the caller's thread; which tracks belong, in which order they come and
 whether all of them came is decided and checked here. Batches are NumPy, so that they suit every back end of Keras.
@@ -12,10 +12,10 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from genre_spark.dataset.petastorm_adapter import make_batch_reader, refuse_pickles
-from genre_spark.dataset.store import FEATURES, Dataset
+from genre_spark.dataset.segments import row_columns
+from genre_spark.dataset.store import FEATURES, Dataset, read_track_ids
 from genre_spark.errors import FeedError
 from genre_spark.features.spec import FeatureSpec
 
@@ -28,11 +28,12 @@ _READ_ERRORS = (pa.ArrowException, OSError, RuntimeError, ValueError, AttributeE
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some tracks of an epoch.
+    """Some tracks, or segments of tracks, of an epoch.
 
     Parameters
     ----------
     track_ids : list of str
+        Whose row it is: a track may stand there once for each of its segments.
     x : np.ndarray [shape=(b, *spec.shape)], float32
     y : np.ndarray [shape=(b,)], int32
         Label indices.
@@ -50,12 +51,12 @@ class Feed:
     ----------
     spec : FeatureSpec
         What `Batch.x` holds.
-    batch_size, n_tracks, n_batches : int
-        `n_batches` counts the last batch too, which may be short.
+    batch_size, n_tracks, n_rows, n_batches : int
+        Rows are segments where the dataset has them, else tracks. The last batch, counted too, may be short.
 
     Notes
     -----
-    Without a seed the tracks come in the order of files and rows. With one, each epoch has its own order, which follows
+    Without a seed the rows come in the order of files and rows. With one, each epoch has its own order, which follows
     from the seed and the epoch's index. Tensors that fit into the cache are permuted as a whole; otherwise the row
     groups are read in random order, and their rows pass a shuffle buffer of `SHUFFLE_BYTES`. The two orders differ.
     """
@@ -73,11 +74,13 @@ class Feed:
     ) -> None:
         self.spec = spec
         self.batch_size = batch_size
+        self._per_track = len(spec.segment_starts_s)
         self.n_tracks = len(track_ids)
-        self.n_batches = math.ceil(self.n_tracks / batch_size)
+        self.n_rows = self.n_tracks * self._per_track
+        self.n_batches = math.ceil(self.n_rows / batch_size)
         self._files = files
         self._track_ids = track_ids
-        self._position = {track_id: position for position, track_id in enumerate(track_ids)}
+        self._first_row = {track_id: number * self._per_track for number, track_id in enumerate(track_ids)}
         self._labels = labels
         self._cached = cached
         self._seed = seed
@@ -85,7 +88,7 @@ class Feed:
         self._closed = False
 
     def epoch(self, index: int) -> Iterator[Batch]:
-        """Yield every track once.
+        """Yield every track once, with all its segments.
 
         Parameters
         ----------
@@ -95,7 +98,7 @@ class Feed:
         Raises
         ------
         FeedError
-            If a file can't be read, a tensor is ragged or not finite, a track is missing or comes twice (at the latest
+            If a file can't be read, a tensor is ragged or not finite, a row is missing or comes twice (at the latest
             in place of the last batch), or the feed is closed.
         """
         random = None if self._seed is None else np.random.default_rng([self._seed, index])
@@ -121,12 +124,12 @@ class Feed:
     def _from_memory(self, random: np.random.Generator | None) -> Iterator[Batch]:
         cache = self._cache
         if cache is None:
-            cache = np.empty((self.n_tracks, *self.spec.shape), np.float32)
+            cache = np.empty((self.n_rows, *self.spec.shape), np.float32)
             for position, tensor in self._read(None):
                 cache[position] = tensor
             self._cache = cache
-        order = np.arange(self.n_tracks) if random is None else random.permutation(self.n_tracks)
-        for start in range(0, self.n_tracks, self.batch_size):
+        order = np.arange(self.n_rows) if random is None else random.permutation(self.n_rows)
+        for start in range(0, self.n_rows, self.batch_size):
             chosen = order[start : start + self.batch_size]
             yield self._batch(chosen, cache[chosen])
 
@@ -135,7 +138,7 @@ class Feed:
         if random is None:
             yield from self._read(None)
             return
-        size = min(self.n_tracks, max(self.batch_size, SHUFFLE_BYTES // (4 * math.prod(self.spec.shape))))
+        size = min(self.n_rows, max(self.batch_size, SHUFFLE_BYTES // (4 * math.prod(self.spec.shape))))
         buffer = np.empty((size, *self.spec.shape), np.float32)
         positions = np.empty(size, np.int64)
         held = 0
@@ -150,57 +153,65 @@ class Feed:
             yield int(positions[slot]), buffer[slot]
 
     def _in_batches(self, rows: Iterator[tuple[int, np.ndarray]]) -> Iterator[Batch]:
-        # The last batch waits for the end of the pass: `_read` counts the tracks behind its last row.
+        # The last batch waits for the end of the pass: `_read` counts the rows behind its last row.
         done = 0
-        while done < self.n_tracks:
-            size = min(self.batch_size, self.n_tracks - done)
+        while done < self.n_rows:
+            size = min(self.batch_size, self.n_rows - done)
             x = np.empty((size, *self.spec.shape), np.float32)
             positions = np.empty(size, np.int64)
             for row in range(size):
                 positions[row], x[row] = next(rows)
             done += size
-            if done == self.n_tracks:
+            if done == self.n_rows:
                 next(rows, None)
             yield self._batch(positions, x)
 
     def _batch(self, positions: np.ndarray, x: np.ndarray) -> Batch:
-        return Batch([self._track_ids[position] for position in positions], x, self._labels[positions])
+        tracks = positions // self._per_track
+        return Batch([self._track_ids[track] for track in tracks], x, self._labels[tracks])
 
     def _read(self, seed: int | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield position and tensor of each track in one pass of petastorm; check that each came once."""
-        seen = np.zeros(self.n_tracks, bool)
-        for track_ids, tensors in self._row_groups(seed):
+        """Yield position and tensor of each row in one pass of petastorm; check that each came once."""
+        seen = np.zeros(self.n_rows, bool)
+        for track_ids, segments, tensors in self._row_groups(seed):
             if tensors.dtype != np.float32 or tensors.shape[1:] != (math.prod(self.spec.shape),):
                 raise FeedError(
                     f"feature {self.spec.name!r} of track {track_ids[0]!r} is {tensors.dtype} of size "
                     f"{tensors.shape[1:]}, not float32 of shape {self.spec.shape}; extract the dataset again"
                 )
             finite = np.isfinite(tensors).all(axis=1)
-            for row, track_id in enumerate(track_ids):
-                position = self._position.get(str(track_id))
-                if position is None:
+            for row, (track_id, segment) in enumerate(zip(track_ids, segments, strict=True)):
+                first = self._first_row.get(str(track_id))
+                if first is None:
                     continue
+                if not 0 <= segment < self._per_track:
+                    raise FeedError(f"track {str(track_id)!r} has no segment {segment}; extract the dataset again")
+                position = first + int(segment)
                 if seen[position]:
-                    raise FeedError(f"track {str(track_id)!r} came twice in one epoch; extract the dataset again")
+                    raise FeedError(f"track {self._named(position)} came twice in one epoch; extract the dataset again")
                 if not finite[row]:
-                    what = f"feature {self.spec.name!r} of track {str(track_id)!r}"
-                    raise FeedError(f"{what} holds NaN or infinity; extract the dataset again")
+                    what = f"feature {self.spec.name!r} of track {self._named(position)} holds NaN or infinity"
+                    raise FeedError(f"{what}; extract the dataset again")
                 seen[position] = True
                 yield position, tensors[row].reshape(self.spec.shape)
         if not seen.all():
             lost = np.flatnonzero(~seen)
             raise FeedError(
-                f"{len(lost)} of {self.n_tracks} tracks did not come in this epoch, among them "
-                f"{self._track_ids[lost[0]]!r}; the files changed after the feed was opened: open it again"
+                f"{len(lost)} of {self.n_rows} {'segments' if self.spec.segments else 'tracks'} did not come in this "
+                f"epoch, among them {self._named(lost[0])}; the files changed after the feed was opened: open it again"
             )
 
-    def _row_groups(self, seed: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield ids and tensors `[shape=(rows, size)]` of one row group after the other."""
+    def _named(self, position: int) -> str:
+        track, segment = divmod(position, self._per_track)
+        return f"{self._track_ids[track]!r}{f' (segment {segment})' if self.spec.segments else ''}"
+
+    def _row_groups(self, seed: int | None) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield ids, segment numbers and tensors `[shape=(rows, size)]` of one row group after the other."""
         try:
             reader = make_batch_reader(
                 [file.absolute().as_uri() for file in self._files],
                 # \Z: petastorm warns where a pattern is the beginning of another column's name.
-                schema_fields=[r"track_id\Z", rf"{self.spec.name}\Z"],
+                schema_fields=[rf"{name}\Z" for name in (*row_columns(self.spec), self.spec.name)],
                 # Threads give no fixed order, and can lose row groups at the end under load.
                 reader_pool_type="dummy",
                 # Never together with a predicate: rows then get labels of other rows.
@@ -219,7 +230,8 @@ class Feed:
                     return
                 except _READ_ERRORS as error:
                     raise self._unreadable(error) from error
-                yield group.track_id, getattr(group, self.spec.name)
+                segments = group.segment if self.spec.segments else np.zeros(len(group.track_id), np.int32)
+                yield group.track_id, segments, getattr(group, self.spec.name)
         finally:
             # Not petastorm's context manager: it prints to standard output.
             reader.stop()
@@ -251,7 +263,7 @@ def open_feed(
     labels_of : mapping of str to int
         Label index by `track_id`, for exactly the tracks of the part; other tracks are skipped.
     batch_size : int
-        Tracks per batch.
+        Rows per batch: tracks, or segments of tracks.
     cache_bytes : int
         Up to this size the tensors are read once and kept in memory.
     seed : int, optional
@@ -260,7 +272,7 @@ def open_feed(
     Raises
     ------
     DatasetError
-        If the dataset lacks the feature, or a file may hold pickled code.
+        If the dataset lacks the feature, a file may hold pickled code, or lacks a column or a track's segments.
     FeedError
         If there is nothing to read, a track of `labels_of` is not in the dataset, or one stands there twice.
     """
@@ -277,7 +289,7 @@ def open_feed(
     refuse_pickles(files)
     file_of: dict[str, Path] = {}
     for file in files:
-        for track_id in _track_ids(file, feature):
+        for track_id in read_track_ids(file, spec):
             if track_id in file_of:
                 raise FeedError(f"{file}: track {track_id!r} stands in {file_of[track_id]} too; extract again")
             if track_id in labels_of:
@@ -294,14 +306,6 @@ def open_feed(
         list(file_of),
         np.array([labels_of[track_id] for track_id in file_of], np.int32),
         batch_size=batch_size,
-        cached=len(file_of) * math.prod(spec.shape) * 4 <= cache_bytes,
+        cached=len(file_of) * len(spec.segment_starts_s) * math.prod(spec.shape) * 4 <= cache_bytes,
         seed=seed,
     )
-
-
-def _track_ids(file: Path, feature: str) -> list[str]:
-    with pq.ParquetFile(file) as parquet:
-        for column in ("track_id", feature):
-            if column not in parquet.schema_arrow.names:
-                raise FeedError(f"{file}: column {column!r} is missing; extract the dataset again")
-        return parquet.read(columns=["track_id"])["track_id"].to_pylist()

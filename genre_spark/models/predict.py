@@ -12,6 +12,7 @@ from genre_spark.features.compute import extract_file
 from genre_spark.files import printable
 from genre_spark.models.architectures import probabilities
 from genre_spark.models.bundle import Bundle
+from genre_spark.models.vote import soft_vote
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,21 @@ class Prediction:
     path: str
     genre: str
     probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SegmentProbabilities:
+    """What the model says of one segment, which begins at `start_s` seconds."""
+
+    start_s: float
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SegmentedPrediction(Prediction):
+    """A prediction by a model of segments: its probabilities are the mean of theirs."""
+
+    segments: list[SegmentProbabilities]
 
 
 @dataclass(frozen=True)
@@ -46,16 +62,17 @@ def predict_files(
     max_duration_s : float
         Longest clip that is decoded, in seconds.
     batch_size : int
-        Files that go through the model at a time.
+        Files, or segments of files, that go through the model at a time.
 
     Yields
     ------
     Prediction or Failure
-        One per path, in their order.
+        One per path, in their order; a `SegmentedPrediction` where the model reads segments.
     """
     spec = bundle.description.spec
+    per_file = len(spec.segment_starts_s)
     remaining = iter(paths)
-    while batch := list(islice(remaining, batch_size)):
+    while batch := list(islice(remaining, max(1, batch_size // per_file))):
         arrays: list[np.ndarray] = []
         failures: dict[int, Failure] = {}
         for position, path in enumerate(batch):
@@ -67,11 +84,30 @@ def predict_files(
                 # Whatever a library makes of a rotten file costs this file, not the answers for the others.
                 detail = f"{printable(path)}: {type(error).__name__}: {error}"
                 failures[position] = Failure(printable(path), AudioError.__name__, detail)
-        rows = iter(probabilities(bundle.model, np.stack(arrays)) if arrays else ())
+        rows = iter(_by_file(bundle, arrays) if arrays else ())
         for position, path in enumerate(batch):
             yield failures[position] if position in failures else _prediction(printable(path), next(rows), bundle)
 
 
-def _prediction(path: str, row: np.ndarray, bundle: Bundle) -> Prediction:
-    labels = bundle.description.labels
-    return Prediction(path, labels[int(row.argmax())], dict(zip(labels, map(float, row), strict=True)))
+def _by_file(bundle: Bundle, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Probabilities `[shape=(files, segments, genres)]`, of one segment where the model reads whole clips."""
+    shape = bundle.description.spec.shape
+    p = probabilities(bundle.model, np.stack(arrays).reshape(-1, *shape))
+    return p.reshape(len(arrays), -1, p.shape[1])
+
+
+def _prediction(path: str, of_segments: np.ndarray, bundle: Bundle) -> Prediction:
+    spec, labels = bundle.description.spec, bundle.description.labels
+
+    def by_genre(p: np.ndarray) -> dict[str, float]:
+        return dict(zip(labels, map(float, p), strict=True))
+
+    (p,) = soft_vote(of_segments[np.newaxis])
+    genre = labels[int(p.argmax())]
+    if spec.segments is None:
+        return Prediction(path, genre, by_genre(p))
+    segments = [
+        SegmentProbabilities(start_s, by_genre(q))
+        for start_s, q in zip(spec.segment_starts_s, of_segments, strict=True)
+    ]
+    return SegmentedPrediction(path, genre, by_genre(p), segments)

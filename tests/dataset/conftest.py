@@ -4,11 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.dataset.store import (
     FEATURES,
     FORMAT_VERSION,
@@ -16,10 +14,10 @@ from genre_spark.dataset.store import (
     Dataset,
     Manifest,
     feature_schema,
+    feature_table,
     open_dataset,
-    tensor_column,
 )
-from genre_spark.features.spec import FeatureSpec
+from genre_spark.features.spec import FeatureSpec, Segments
 
 SPECS = [
     FeatureSpec(name="melgram", kind="mel_spectrogram", sample_rate=8_000, n_mels=3, n_frames=5),
@@ -29,7 +27,10 @@ SPECS = [
 
 
 class SmallDatasets:
-    """Datasets of tracks 0, 1, ... whose tensors say whose they are: the first value is the track's number."""
+    """Datasets of tracks 0, 1, ... whose tensors say whose they are.
+
+    The first value is the track's number, plus a thousand times the segment's where there are segments.
+    """
 
     def __init__(self, new_folder: Callable[[], Path]) -> None:
         self._new_folder = new_folder
@@ -48,11 +49,19 @@ class SmallDatasets:
         *,
         path: Path | None = None,
         tensor: Callable[[int, FeatureSpec], np.ndarray] | None = None,
+        segments: Segments | None = None,
     ) -> Dataset:
-        """Write one file for each item of `layout`, with row groups of the sizes in it."""
+        """Write one file for each item of `layout`, with row groups of as many tracks as the numbers in it say."""
         path = path or self._new_folder() / "dataset"
         tensor = tensor or self.tensor
-        schema = feature_schema(SPECS)
+        specs = [spec.model_copy(update={"segments": segments}) for spec in SPECS]
+        schema = feature_schema(specs)
+
+        def features(n: int, spec: FeatureSpec) -> np.ndarray:
+            if segments is None:
+                return tensor(n, spec)
+            return np.stack([tensor(n + 1_000 * segment, spec) for segment in range(segments.count)])
+
         (path / FEATURES).mkdir(parents=True)
         number = 0
         for part, sizes in enumerate(layout):
@@ -60,16 +69,23 @@ class SmallDatasets:
                 for size in sizes:
                     numbers = range(number, number + size)
                     number += size
-                    rows = [{"track_id": self.track_id(n), "uri": f"{n}.mp3", "genre": "Rock"} for n in numbers]
-                    tracks = pa.Table.from_pylist(rows, schema=TRACK_SCHEMA).columns
-                    columns = [tensor_column([tensor(n, spec) for n in numbers], spec) for spec in SPECS]
-                    writer.write_table(pa.Table.from_arrays([*tracks, *columns], schema=schema))
+                    rows = [
+                        {"track_id": self.track_id(n), "uri": f"{n}.mp3", "genre": ("Folk", "Rock")[n % 2]}
+                        for n in numbers
+                    ]
+                    arrays = [{spec.name: features(n, spec) for spec in specs} for n in numbers]
+                    writer.write_table(feature_table(rows, arrays, specs))
         manifest = Manifest(
             format_version=FORMAT_VERSION,
-            specs=SPECS,
-            digests={spec.name: spec.digest for spec in SPECS},
+            specs=specs,
+            digests={spec.name: spec.digest for spec in specs},
             tracks_digest="0" * 16,
-            counts={"tracks": number, "features": number, "errors": 0},
+            counts={
+                "tracks": number,
+                "features": number,
+                "errors": 0,
+                "rows": number * (segments.count if segments else 1),
+            },
             errors={},
             versions={},
             audio={},

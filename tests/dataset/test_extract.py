@@ -29,7 +29,7 @@ def test_every_track_is_one_row_or_one_error_row(dataset: Dataset, corpus: Path)
     rows = dataset.tracks()["track_id"].to_pylist()
     errors = dataset.errors()["track_id"].to_pylist()
     assert sorted(rows + errors) == sorted(read_tracks(corpus)["track_id"].to_pylist())
-    assert dataset.manifest.counts == {"tracks": 24, "features": 23, "errors": 1}
+    assert dataset.manifest.counts == {"tracks": 24, "features": 23, "errors": 1, "rows": 23}
 
 
 def test_rows_keep_the_tracks_columns(dataset: Dataset, corpus: Path) -> None:
@@ -201,3 +201,35 @@ def test_progress_is_told_track_by_track_and_ends_with_all(
     assert told[-1] == 24
     assert any(0 < done < 24 for done in told), "one task did it all, and told of it on the way"
     assert sorted(path.name for path in dataset.path.iterdir()) == ["errors", "extraction.json", "features"]
+
+
+def test_a_track_that_takes_too_long_is_an_error_row_and_the_others_are_not(
+    spark: object, tmp_path: Path, settings: Settings, write_clip: Callable[..., Path]
+) -> None:
+    short = write_clip("short.wav", seconds=0.5)
+    # Twelve minutes at 96 kHz take several times longer than any machine needs for half a second.
+    soundfile.write(tmp_path / "long.flac", np.zeros(96_000 * 700, np.int16), 96_000)
+    rows = [{"track_id": path.stem, "uri": path.as_uri()} for path in (short, tmp_path / "long.flac")]
+    patience = load_settings([], ["audio.max_decode_s=1"])
+    dataset = extract(spark, track_table(rows, "test"), SPECS, tmp_path / "d", patience)
+    assert dataset.tracks()["track_id"].to_pylist() == ["short"]
+    [error] = dataset.errors().to_pylist()
+    assert error["error"] == "AudioTimedOut"
+    assert "long.flac" in error["detail"]
+    assert "audio.max_decode_s=1" in error["detail"]
+
+
+def test_a_clip_that_comes_out_short_is_an_error_or_a_flagged_row_as_the_settings_say(
+    spark: object, tmp_path: Path, settings: Settings, write_clip: Callable[..., Path]
+) -> None:
+    whole, cut = write_clip("whole.wav", seconds=4.0), tmp_path / "cut.wav"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    tracks = track_table([{"track_id": path.stem, "uri": path.as_uri()} for path in (whole, cut)], "test")
+    refused = extract(spark, tracks, SPECS, tmp_path / "refused", settings)
+    assert refused.errors()["error"].to_pylist() == ["AudioShortened"]
+    keep = load_settings([], ["audio.shortened=keep"])
+    kept = extract(spark, tracks, SPECS, tmp_path / "kept", keep)
+    found = pq.read_table(kept.files()[0], columns=["track_id", "shortened_s"]).to_pylist()
+    shortened = {row["track_id"]: row["shortened_s"] for row in found}
+    assert shortened["whole"] is None
+    assert shortened["cut"] == pytest.approx(2.0, abs=0.01)

@@ -49,7 +49,7 @@ def test_features_of_a_bucket_are_byte_for_byte_those_of_the_same_files_on_disk(
     specs = resolve_specs(["mfcc_mean", "melgram"])
     from_bucket = extract(spark_with_store, remote, specs, tmp_path / "remote", settings)
     from_disk = extract(spark_with_store, load_folder(library.parent), specs, tmp_path / "local", settings)
-    assert from_bucket.manifest.counts == {"tracks": 6, "features": 4, "errors": 2}
+    assert from_bucket.manifest.counts == {"tracks": 6, "features": 4, "rows": 4, "errors": 2}
     assert rows(from_bucket, "features").drop_columns("uri").equals(rows(from_disk, "features").drop_columns("uri"))
     errors = from_bucket.errors().sort_by("track_id").to_pylist()
     assert [error["error"] for error in errors] == ["AudioNotFound", "AudioUndecodable"]

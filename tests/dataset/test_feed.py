@@ -2,6 +2,7 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import genre_spark.dataset.feed as feed_module
 from genre_spark.dataset.feed import Batch, open_feed
 from genre_spark.errors import DatasetError, FeedError
+from genre_spark.features import Segments
 
 CACHED = 2**30
 N_TRACKS = 19  # of the default layout
@@ -234,7 +236,7 @@ def test_a_missing_column_is_refused_by_name(small_datasets):
     dataset = small_datasets.write()
     file = dataset.files()[1]
     pq.write_table(pq.read_table(file).drop_columns("melgram"), file)
-    with pytest.raises(FeedError, match=r"part-00001\.parquet: column 'melgram' is missing"):
+    with pytest.raises(DatasetError, match=r"part-00001\.parquet: column 'melgram' is missing"):
         open_feed(dataset, "melgram", labels(small_datasets), batch_size=4)
 
 
@@ -294,4 +296,127 @@ def test_tracks_that_vanish_or_double_after_opening_are_noticed(small_datasets, 
     feed = open_feed(dataset, "melgram", labels(small_datasets, range(N_TRACKS - 1)), **options)
     rewrite(dataset.files()[-1], track_id=pa.array([*ids[:-1], ids[0]]))
     with pytest.raises(FeedError, match=f"track '{ids[0]}' came twice"):
+        list(feed.epoch(0))
+
+
+THREE = Segments(count=3, length_s=1.0, overlap_s=0.0)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    layout=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=3), min_size=1, max_size=3),
+    count=st.integers(1, 4),
+    batch_size=st.integers(1, 9),
+    seed=st.none() | st.integers(0, 3),
+    cache_bytes=st.sampled_from([0, CACHED]),
+    buffer_rows=st.integers(1, 30),
+    data=st.data(),
+)
+def test_every_segment_of_every_wanted_track_comes_once_per_epoch_with_its_tensor_and_its_tracks_label(
+    small_datasets, layout, count, batch_size, seed, cache_bytes, buffer_rows, data
+):
+    n_tracks = sum(map(sum, layout))
+    wanted = data.draw(st.sets(st.integers(0, n_tracks - 1), min_size=1))
+    dataset = small_datasets.write(layout, segments=Segments(count=count, length_s=1.0, overlap_s=0.0))
+    spec = dataset.spec("melgram")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed_module, "SHUFFLE_BYTES", buffer_rows * spec_bytes(spec))
+        feed = open_feed(
+            dataset,
+            "melgram",
+            labels(small_datasets, wanted),
+            batch_size=batch_size,
+            seed=seed,
+            cache_bytes=cache_bytes,
+        )
+        assert (feed.n_tracks, feed.n_rows) == (len(wanted), len(wanted) * count)
+        for index in (0, 1):
+            batches = list(feed.epoch(index))
+            in_order = [track + 1_000 * segment for track in sorted(wanted) for segment in range(count)]
+            assert sorted(numbers_of(batches)) == sorted(in_order)
+            if seed is None:
+                assert numbers_of(batches) == in_order
+            assert len(batches) == feed.n_batches
+            assert [len(batch.y) for batch in batches[:-1]] == [batch_size] * (feed.n_batches - 1)
+            for batch in batches:
+                for track_id, x, y in zip(batch.track_ids, batch.x, batch.y, strict=True):
+                    number = int(x.flat[0])
+                    np.testing.assert_array_equal(x, small_datasets.tensor(number, spec))
+                    assert track_id == small_datasets.track_id(number % 1_000)
+                    assert y == number % 1_000 % 7
+
+
+def test_segments_of_a_track_are_shuffled_apart(small_datasets, cache_bytes):
+    dataset = small_datasets.write(segments=THREE)
+    feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=100, seed=0, cache_bytes=cache_bytes)
+    (batch,) = feed.epoch(0)
+    neighbours = sum(one == other for one, other in pairwise(batch.track_ids))
+    # In the order of the rows 38 of the 56 pairs of neighbours are of one track, at random 2.
+    assert neighbours < 10
+
+
+def test_tensors_of_segments_are_cached_only_if_all_segments_fit(small_datasets):
+    dataset = small_datasets.write(segments=THREE)
+    for spare, comes_again in ((0, True), (-1, False)):
+        cache = 3 * N_TRACKS * 60 + spare
+        feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=cache)
+        list(feed.epoch(0))
+        moved = dataset.files()[0]
+        hidden = moved.rename(moved.with_name("hidden"))
+        if comes_again:
+            assert len(numbers_of(feed.epoch(1))) == 3 * N_TRACKS
+        else:
+            with pytest.raises(FeedError, match="can't be read"):
+                list(feed.epoch(1))
+        hidden.rename(moved)
+
+
+def test_a_segment_that_is_not_finite_is_refused_by_track_and_number(small_datasets, cache_bytes):
+    def tensor(number, spec):
+        return small_datasets.tensor(number, spec) + (np.nan if number == 2_006 else 0)
+
+    dataset = small_datasets.write(segments=THREE, tensor=tensor)
+    feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=cache_bytes, seed=1)
+    with pytest.raises(FeedError, match=r"of track 'track 0006 ö' \(segment 2\) holds NaN or infinity"):
+        list(feed.epoch(0))
+
+
+def test_a_file_with_part_of_a_tracks_segments_is_refused(small_datasets):
+    dataset = small_datasets.write(segments=THREE)
+    file = dataset.files()[0]
+    pq.write_table(pq.read_table(file).slice(0, 23), file)
+    with pytest.raises(
+        DatasetError, match=r"part-00000\.parquet: the rows of track 'track 0007 ö' are not its segments"
+    ):
+        open_feed(dataset, "melgram", labels(small_datasets), batch_size=4)
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ([0, 1, 1], r"track 'track 0018 ö' \(segment 1\) came twice"),
+        ([0, 1, 3], "track 'track 0018 ö' has no segment 3"),
+        ([-1, 1, 2], "track 'track 0018 ö' has no segment -1"),
+    ],
+)
+def test_segments_that_change_after_opening_are_noticed(small_datasets, cache_bytes, seed, last, message):
+    dataset = small_datasets.write(segments=THREE)
+    options = {"batch_size": 4, "cache_bytes": cache_bytes, "seed": seed}
+    feed = open_feed(dataset, "melgram", labels(small_datasets), **options)
+    file = dataset.files()[-1]
+    rewrite(file, segment=pa.array([*pq.read_table(file)["segment"].to_pylist()[:-3], *last], pa.int32()))
+    with pytest.raises(FeedError, match=message):
+        list(feed.epoch(0))
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_segments_that_vanish_after_opening_are_counted(small_datasets, cache_bytes, seed):
+    dataset = small_datasets.write(segments=THREE)
+    options = {"batch_size": 4, "cache_bytes": cache_bytes, "seed": seed}
+    feed = open_feed(dataset, "melgram", labels(small_datasets), **options)
+    file = dataset.files()[-1]
+    pq.write_table(pq.read_table(file).slice(0, 28), file)
+    message = rf"2 of {3 * N_TRACKS} segments did not come in this epoch, among them 'track 0018 ö' \(segment 1\)"
+    with pytest.raises(FeedError, match=message):
         list(feed.epoch(0))

@@ -88,8 +88,9 @@ def test_a_file_cut_short_is_named(dataset: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 99}, "format_version=99, this program reads 1"),
+        ({"format_version": 99}, "format_version=99, this program reads 2"),
         ({"counts": "many"}, "counts: "),
+        ({"specs": []}, "specs: "),
         ({"surprise": 1}, "surprise: "),
     ],
 )

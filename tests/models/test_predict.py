@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ def test_each_file_gets_its_answer_in_order_and_a_bad_one_its_reason(
     assert [result.path for result in results] == [str(path) for path in paths]
     assert [type(result) for result in results] == [Prediction, Failure, Prediction, Failure, Prediction]
     assert [result.error for result in results if isinstance(result, Failure)] == ["AudioUndecodable", "AudioNotFound"]
+
+
+def test_an_answer_tells_of_no_segments_where_the_model_reads_whole_clips(bundle: Bundle, dataset: Dataset) -> None:
+    (result,) = predict_files(bundle, dataset.tracks()["uri"].to_pylist()[:1])
+    assert list(asdict(result)) == ["path", "genre", "probabilities"]
 
 
 def test_the_genre_is_the_most_probable_and_probabilities_sum_to_one(bundle: Bundle, dataset: Dataset) -> None:
