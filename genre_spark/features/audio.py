@@ -5,21 +5,17 @@ descriptor 2 belongs to all threads. `genre_spark.dataset.isolation` decodes in 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
 from genre_spark.errors import AudioEmpty, AudioNotFinite, AudioShortened, AudioTooLong, AudioUndecodable
 from genre_spark.features import lengths, mpeg
-from genre_spark.features.sound_file import UNKNOWN_LENGTH as _UNKNOWN_LENGTH
-from genre_spark.features.sound_file import DecoderError, Decoding, Limits, Source, opened, read
-from genre_spark.features.sound_file import fetched as _fetched
-from genre_spark.features.sound_file import mono as _mono
-
-__all__ = ["_UNKNOWN_LENGTH", "Pcm", "_fetched", "_mono", "decode"]
+from genre_spark.features.sound_file import DecoderError, Limits, Source, opened, read
 
 # Nobody misses less: half a second, or 2 % of a short clip. MP3 encoders pad up to three frames, which decoders trim.
 _MISSING_S = 0.5
@@ -104,56 +100,102 @@ def decode(
     return pcm
 
 
-def _decoded(source: Source, limits: Limits) -> Pcm:
+class _Pass(Protocol):
+    """What `whole` has to know of a pass over a file; `genre_spark.features.sound_file.Decoding` is one."""
+
+    @property
+    def rate(self) -> int: ...
+    @property
+    def container(self) -> str: ...
+    @property
+    def claimed(self) -> int: ...
+    @property
+    def stopped_at(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+_PassT = TypeVar("_PassT", bound=_Pass)
+
+
+def whole(source: Source, limits: Limits, read: Callable[[Source, Limits], _PassT]) -> tuple[_PassT, float]:
+    """Read a file, and an MP3 once more where the first pass gave less than there is.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    limits : Limits
+        What `read` is handed.
+    read : callable
+        One pass over a file, for instance `genre_spark.features.sound_file.read`.
+
+    Returns
+    -------
+    tuple[pass, float]
+        The longest pass, and the seconds that the file announces and that didn't come out, as `Pcm.shortened_s`.
+
+    Raises
+    ------
+    AudioUndecodable, AudioTooLong
+        If nothing or too much comes out.
+    """
     try:
-        decoding = read(source, limits)
+        found = read(source, limits)
     except DecoderError as error:
-        repaired = _without_junk(source, limits) if error.container == "MP3" else None
+        repaired = _without_junk(source, limits, read) if error.container == "MP3" else None
         if repaired is None:
             raise AudioUndecodable(f"{source.name}: not audio that can be decoded (libsndfile: {error})") from None
-        decoding = repaired
-    if decoding.container == "MP3":
-        decoding, announced_s = _whole_mp3(source, decoding, limits)
+        found = repaired
+    if found.container == "MP3":
+        found, announced_s = _whole_mp3(source, found, limits, read)
     else:
         announced_s = lengths.announced_duration(
-            source.file, source.size, decoding.container, decoding.stopped_at, decoding.seconds
+            source.file, source.size, found.container, found.stopped_at, found.seconds
         )
-        announced_s = max(announced_s, decoding.claimed / decoding.rate)
+        announced_s = max(announced_s, found.claimed / found.rate)
+    missing_s = announced_s - found.seconds
+    return found, missing_s if missing_s > _tolerance_s(found, announced_s) else 0.0
+
+
+def _decoded(source: Source, limits: Limits) -> Pcm:
+    decoding, shortened_s = whole(source, limits, read)
     samples = decoding.samples
     if len(samples) == 0:
         raise AudioEmpty(f"{source.name}: no samples in {source.size} bytes")
     # Of NaN both are NaN: faster than a look at each sample.
     if not (math.isfinite(samples.max()) and math.isfinite(samples.min())):
         raise AudioNotFinite(f"{source.name}: the samples hold NaN or infinity")
-    missing_s = announced_s - decoding.seconds
-    return Pcm(samples, decoding.rate, missing_s if missing_s > _tolerance_s(decoding, announced_s) else 0.0)
+    return Pcm(samples, decoding.rate, shortened_s)
 
 
-def _tolerance_s(decoding: Decoding, announced_s: float) -> float:
-    padding_s = _PADDING_SAMPLES / decoding.rate if decoding.container == "MP3" else 0.0
+def _tolerance_s(found: _Pass, announced_s: float) -> float:
+    padding_s = _PADDING_SAMPLES / found.rate if found.container == "MP3" else 0.0
     return min(_MISSING_S, _MISSING_SHARE * announced_s) + padding_s
 
 
-def _whole_mp3(source: Source, decoding: Decoding, limits: Limits) -> tuple[Decoding, float]:
+def _whole_mp3(
+    source: Source, found: _PassT, limits: Limits, read: Callable[[Source, Limits], _PassT]
+) -> tuple[_PassT, float]:
     """Decode what libsndfile left out, where there is a way; return the announced length too."""
     announced_s = mpeg.announced_duration(source.file)
-    if source.size - decoding.stopped_at > _REST_BYTES:
+    if source.size - found.stopped_at > _REST_BYTES:
         # Before the end: a tag follows, or libsndfile estimated too little, or another stream begins.
         spans = mpeg.mpeg_spans(source.file, limits.seconds)
         all_s = sum(span.seconds for span in spans)
         if all_s > limits.seconds:
             raise AudioTooLong(f"{source.name}: lasts more than audio.max_duration_s={limits.seconds:g}")
-        if announced_s is None and all_s - decoding.seconds > _tolerance_s(decoding, all_s):
+        if announced_s is None and all_s - found.seconds > _tolerance_s(found, all_s):
             try:
                 longer = read(_first_stream(source, spans), limits)
             except DecoderError:
-                longer = decoding
-            decoding = max(decoding, longer, key=lambda decoded: len(decoded.samples))
+                longer = found
+            found = max(found, longer, key=lambda each: each.seconds)
         announced_s = max(all_s, announced_s or 0.0)
-    return decoding, announced_s or 0.0
+    return found, announced_s or 0.0
 
 
-def _without_junk(source: Source, limits: Limits) -> Decoding | None:
+def _without_junk(source: Source, limits: Limits, read: Callable[[Source, Limits], _PassT]) -> _PassT | None:
     """Decode an MP3 up to its last frame: libmpg123 gives up over rubbish behind that, after all sound."""
     spans = mpeg.mpeg_spans(source.file, limits.seconds)
     if len(spans) != 1:

@@ -1,12 +1,10 @@
 """One audio file to the facts that an audit judges: what it is, how long, how loud, and which signal."""
 
 import hashlib
-import io
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -15,11 +13,12 @@ import soundfile
 import xxhash
 
 from genre_spark.corpora.folder import AUDIO_EXTENSIONS
-from genre_spark.errors import AudioEmpty, AudioError, AudioNotFinite, AudioNotFound, AudioTooLong, AudioUndecodable
-from genre_spark.features.audio import _UNKNOWN_LENGTH, _fetched, _mono
-from genre_spark.features.mpeg import mpeg_duration
+from genre_spark.errors import AudioEmpty, AudioError, AudioNotFinite, AudioTooLong
+from genre_spark.features.audio import whole
+from genre_spark.features.sound_file import BLOCK_SAMPLES as _READ_SAMPLES
+from genre_spark.features.sound_file import DecoderError, Limits, Source, check_head, mono, opened
 from genre_spark.files import printable
-from genre_spark.filesystems import is_remote, local_path, masked
+from genre_spark.filesystems import masked
 
 # What is not known of a file is null: of one that can't be decoded, everything behind the hash of its bytes.
 MEASUREMENT_SCHEMA = pa.schema(
@@ -44,18 +43,13 @@ MEASUREMENT_SCHEMA = pa.schema(
     ]
 )
 
-# At a time, so that an hour takes no more memory than a minute. Decoding in smaller blocks costs: soundfile seeks after
-# each, and an MP3 decoder has to go back a few frames then. The arithmetic is faster on what fits into a cache.
 _READ_BYTES = 1 << 20
-_READ_SAMPLES = 1 << 21
+# The arithmetic is faster on what fits into a cache.
 _BLOCK_SAMPLES = 1 << 16
 
 # The loudest positive sample of 16 bits; whatever is louder, of 24 bits or a lossy codec, counts too. 8 bits end below.
 _FULL_SCALE = 32_767 / 32_768
 _FULL_SCALE_OF_8_BITS = 127 / 128
-
-# Encoders pad, decoders trim the padding: less than that is no missing music.
-_PADDING_S = 0.5
 
 # libsndfile's container formats and how files of them are named.
 _EXTENSIONS = {
@@ -87,8 +81,8 @@ class Measurement:
     decoded_s : float
         Length of what the decoder gave, in seconds.
     announced_s : float
-        Length that the headers tell, where it differs by more than half a second; for an MP3 that of its frames where
-        they tell more.
+        Length that the file tells, where `genre_spark.features.audio.decode` calls it shortened; infinite where its end
+        is missing and nobody knows how much of it.
     peak_dbfs, rms_dbfs : float
         Of all samples of all channels; 0 dBFS is an amplitude of 1, so a full-scale sine has an RMS of -3.01 dBFS and
         silence has minus infinity. The peak of an MP3 may be above 0: the decoder gives what a player has to clip.
@@ -151,13 +145,19 @@ def measure_file(uri: str | Path, *, max_duration_s: float = 1_800.0, max_file_m
     max_duration_s : float
         Longest clip that is decoded, in seconds.
     max_file_mb : int
-        Largest file that is read from another machine, in MB.
+        Largest file that is read and largest mono signal that is decoded, in MB.
     """
     facts: dict[str, object] = {}
     try:
-        _measure(uri, facts, max_duration_s, max_file_mb)
+        with opened(uri, max_file_mb) as source:
+            facts |= _bytes_facts(source)
+            found = _signal_facts(source, facts, Limits(max_duration_s, max_file_mb))
+        # Not before the size was looked at again: of a file that grew nothing is known.
+        facts |= found
     except AudioError as error:
         facts |= {"error": type(error).__name__, "detail": printable(str(error))}
+        if isinstance(error, AudioEmpty) and "size_bytes" not in facts:
+            facts |= {"size_bytes": 0, "file_sha256": hashlib.sha256().hexdigest()}
     except Exception as error:
         # Whatever a library makes of a rotten file is a fact about that file.
         facts |= {"error": AudioError.__name__, "detail": printable(f"{masked(uri)}: {type(error).__name__}: {error}")}
@@ -166,72 +166,64 @@ def measure_file(uri: str | Path, *, max_duration_s: float = 1_800.0, max_file_m
     return Measurement(**facts)  # type: ignore[arg-type]
 
 
-def _measure(uri: str | Path, facts: dict[str, object], max_duration_s: float, max_file_mb: int) -> None:
-    """Fill in the facts one by one, so that those found before an error stay."""
-    if is_remote(uri):
-        content = _fetched(str(uri), max_file_mb)
-        _file_facts(io.BytesIO(content), io.BytesIO(content), masked(uri), facts, max_duration_s)
-        return
-    path = local_path(uri, AudioNotFound)
-    name = printable(path)
-    try:
-        # Anything else (a FIFO, say) could block for ever.
-        if path.exists() and not path.is_file():
-            raise AudioNotFound(f"{name}: not a file")
-        with path.open("rb") as file:
-            # As bytes: soundfile refuses a name that is no UTF-8.
-            _file_facts(os.fsencode(path), file, name, facts, max_duration_s)
-    except OSError as error:
-        raise AudioNotFound(f"{name}: {error.strerror}") from None
-
-
-def _file_facts(
-    source: bytes | io.BytesIO, file: BinaryIO, name: str, facts: dict[str, object], max_duration_s: float
-) -> None:
-    """Facts on a file that libsndfile opens as `source`, and that is open for reading as `file`."""
-    facts |= _bytes_facts(file)
-    if facts["size_bytes"] == 0:
-        raise AudioEmpty(f"{name}: the file is empty (0 bytes)")
-    try:
-        with soundfile.SoundFile(source) as sound:
-            _sound_facts(sound, file, name, facts, max_duration_s)
-    except soundfile.LibsndfileError as error:
-        raise AudioUndecodable(f"{name}: not audio that can be decoded (libsndfile: {error.error_string})") from None
-
-
-def _bytes_facts(file: BinaryIO) -> dict[str, object]:
-    digest, size = hashlib.sha256(), 0
-    while block := file.read(_READ_BYTES):
+def _bytes_facts(source: Source) -> dict[str, object]:
+    digest = hashlib.sha256()
+    while block := source.file.read(_READ_BYTES):
         digest.update(block)
-        size += len(block)
-    return {"size_bytes": size, "file_sha256": digest.hexdigest()}
+    return {"size_bytes": source.size, "file_sha256": digest.hexdigest()}
 
 
-def _sound_facts(
-    sound: soundfile.SoundFile, file: BinaryIO, name: str, facts: dict[str, object], max_duration_s: float
-) -> None:
-    rate = sound.samplerate
-    facts |= {"format": sound.format, "codec": sound.subtype, "sample_rate": rate, "channels": sound.channels}
-    if sound.frames == _UNKNOWN_LENGTH:
-        raise AudioUndecodable(f"{name}: doesn't tell its length; encode it anew, from a file and not a pipe")
-    if sound.frames > max_duration_s * rate:
-        raise AudioTooLong(
-            f"{name}: lasts {sound.frames / rate:.1f} s, more than audio.max_duration_s={max_duration_s:g}"
-        )
-    levels = _Levels(_FULL_SCALE_OF_8_BITS if sound.subtype in ("PCM_S8", "PCM_U8") else _FULL_SCALE)
-    buffer = np.empty((_READ_SAMPLES // sound.channels, sound.channels), np.float32)
-    step = _BLOCK_SAMPLES // sound.channels
-    while len(samples := sound.read(out=buffer)):
-        if not all(levels.add(samples[start : start + step]) for start in range(0, len(samples), step)):
-            raise AudioNotFinite(f"{name}: the samples hold NaN or infinity")
+def _signal_facts(source: Source, facts: dict[str, object], limits: Limits) -> dict[str, object]:
+    """Facts on what is decoded; those of the header are filled in at once, so that they stay where an error follows."""
+
+    def read(source: Source, limits: Limits) -> _Pass:
+        return _read(source, facts, limits)
+
+    found, shortened_s = whole(source, limits, read)
+    levels = found.levels
     if levels.frames == 0:
-        raise AudioEmpty(f"{name}: no samples in {facts['size_bytes']} bytes")
-    decoded_s = levels.frames / rate
-    facts |= {"frames": levels.frames, "decoded_s": decoded_s, **levels.facts()}
-    # What libsndfile announces for an MP3 is an estimate.
-    announced_s = mpeg_duration(file) if sound.format == "MP3" else sound.frames / rate
-    if announced_s is not None and abs(announced_s - decoded_s) > _PADDING_S:
-        facts["announced_s"] = announced_s
+        raise AudioEmpty(f"{source.name}: no samples in {source.size} bytes")
+    if not levels.are_finite:
+        raise AudioNotFinite(f"{source.name}: the samples hold NaN or infinity")
+    announced_s = found.seconds + shortened_s if shortened_s else None
+    return {"frames": levels.frames, "decoded_s": found.seconds, "announced_s": announced_s, **levels.facts()}
+
+
+class _Pass(NamedTuple):
+    """What `genre_spark.features.sound_file.Decoding` has, with levels in place of the samples."""
+
+    levels: "_Levels"
+    rate: int
+    container: str
+    claimed: int
+    stopped_at: int
+
+    @property
+    def seconds(self) -> float:
+        return self.levels.frames / self.rate
+
+
+def _read(source: Source, facts: dict[str, object], limits: Limits) -> _Pass:
+    """Do as `genre_spark.features.sound_file.read`, with memory for one block only."""
+    source.file.seek(0)
+    container = None
+    try:
+        with source.sound() as sound:
+            container, rate, channels = sound.format, sound.samplerate, sound.channels
+            facts |= {"format": container, "codec": sound.subtype, "sample_rate": rate, "channels": channels}
+            check_head(sound, source, limits)
+            levels = _Levels(_FULL_SCALE_OF_8_BITS if sound.subtype in ("PCM_S8", "PCM_U8") else _FULL_SCALE)
+            buffer = np.empty((_READ_SAMPLES // channels, channels), np.float32)
+            step = _BLOCK_SAMPLES // channels
+            most = min(sound.frames, int(limits.seconds * rate))
+            while len(samples := sound.read(out=buffer[: sound.frames - levels.frames])):
+                if levels.frames + len(samples) > most:
+                    raise AudioTooLong(f"{source.name}: lasts more than audio.max_duration_s={limits.seconds:g}")
+                for start in range(0, len(samples), step):
+                    levels.add(samples[start : start + step])
+            return _Pass(levels, rate, container, sound.frames, source.file.tell())
+    except soundfile.LibsndfileError as error:
+        raise DecoderError(error.error_string, container) from None
 
 
 class _Levels:
@@ -239,33 +231,35 @@ class _Levels:
 
     def __init__(self, full_scale: float) -> None:
         self.frames = 0
+        self.are_finite = True
         self._full_scale = full_scale
         self._samples = self._clipped = 0
         self._peak = self._squares = self._sum = 0.0
         self._digest = xxhash.xxh3_128()
         self._is_silent = True
 
-    def add(self, block: np.ndarray) -> bool:
-        """Take a block `[shape=(n, channels)]`; tell whether all of it are numbers."""
+    def add(self, block: np.ndarray) -> None:
+        """Take a block `[shape=(n, channels)]`."""
+        self.frames += len(block)
+        with np.errstate(invalid="ignore", over="ignore"):
+            mixed = mono(block)
+        # The channels may be finite and their sum not, but not the other way round.
+        self.are_finite = self.are_finite and math.isfinite(mixed.max()) and math.isfinite(mixed.min())
+        if not self.are_finite:
+            return
         wide = block.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            total = float(wide.sum())
-        # The largest float32 squared is no infinity in float64: an infinite sum means an infinite sample.
+        total = float(wide.sum())
+        # The largest float32 squared is no infinity in float64.
         squares = float(np.square(wide, out=wide).sum())
-        if not math.isfinite(squares):
-            return False
         peak = float(max(block.max(), -block.min()))
         if peak >= self._full_scale:
             self._clipped += int(np.count_nonzero(np.abs(block) >= self._full_scale))
-        mono = _mono(block)
-        self._digest.update(_little_endian(mono))
-        self._is_silent = self._is_silent and not mono.any()
+        self._digest.update(_little_endian(mixed))
+        self._is_silent = self._is_silent and not mixed.any()
         self._peak = max(self._peak, peak)
         self._squares += squares
         self._sum += total
         self._samples += block.size
-        self.frames += len(block)
-        return True
 
     def facts(self) -> dict[str, object]:
         return {

@@ -56,36 +56,6 @@ class Span(NamedTuple):
     is_mono: bool
 
 
-def mpeg_duration(file: BinaryIO) -> float | None:
-    """Length in seconds of an MPEG audio stream: what its first frame announces, or all frames up to the first gap.
-
-    Parameters
-    ----------
-    file : binary file
-        Open for reading, seekable.
-
-    Returns
-    -------
-    float, optional
-        The longer of the two; None when there is no MPEG frame.
-    """
-    position = _first_frame(file, _after_tag(file))
-    if position is None:
-        return None
-    file.seek(position)
-    first = _frame(file.read(4))
-    assert first is not None
-    file.seek(position)
-    announced_frames = _announced_frames(file.read(first.length))
-    seconds = 0.0
-    if announced_frames is not None:
-        position += first.length  # a frame of notes, without sound
-    while frame := _frame_at(file, position):
-        seconds += frame.samples / frame.rate
-        position += frame.length
-    return max(seconds, (announced_frames or 0) * first.samples / first.rate)
-
-
 def announced_duration(file: BinaryIO) -> float | None:
     """Length in seconds that a Xing, Info or VBRI header tells, with the encoder's padding; None without one."""
     position = _first_frame(file, _after_tag(file))

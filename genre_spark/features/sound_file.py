@@ -24,7 +24,7 @@ _RATES = range(2_000, 768_001)
 _MOST_CHANNELS = 64
 
 # At a time, of all channels: 2 MB. Smaller blocks cost calls, larger ones memory.
-_BLOCK_SAMPLES = 1 << 19
+BLOCK_SAMPLES = 1 << 19
 
 
 class DecoderError(Exception):
@@ -160,14 +160,15 @@ def read(source: Source, limits: Limits) -> Decoding:
     try:
         with source.sound() as sound:
             container = sound.format
-            _check_head(sound, source, limits)
+            check_head(sound, source, limits)
             samples = _mono_samples(sound, source, limits)
             return Decoding(samples, sound.samplerate, container, sound.frames, source.file.tell())
     except soundfile.LibsndfileError as error:
         raise DecoderError(error.error_string, container) from None
 
 
-def _check_head(sound: soundfile.SoundFile, source: Source, limits: Limits) -> None:
+def check_head(sound: soundfile.SoundFile, source: Source, limits: Limits) -> None:
+    """Refuse, by an `AudioError` that names the file, what its header says is too long, too large or no music."""
     rate, frames = sound.samplerate, sound.frames
     if rate not in _RATES or sound.channels > _MOST_CHANNELS:
         raise AudioUndecodable(
@@ -195,7 +196,7 @@ def _check_head(sound: soundfile.SoundFile, source: Source, limits: Limits) -> N
 
 def _mono_samples(sound: soundfile.SoundFile, source: Source, limits: Limits) -> np.ndarray:
     signal = np.empty(min(sound.frames, int(limits.seconds * sound.samplerate)), np.float32)
-    buffer = np.empty((_BLOCK_SAMPLES // sound.channels, sound.channels), np.float32)
+    buffer = np.empty((BLOCK_SAMPLES // sound.channels, sound.channels), np.float32)
     count = 0
     # What is no number is found at the end.
     with np.errstate(invalid="ignore", over="ignore"):

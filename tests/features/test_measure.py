@@ -1,7 +1,9 @@
 import hashlib
 import io
+import math
 import os
 import resource
+import struct
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 from genre_spark.errors import AudioError
 from genre_spark.features.audio import decode
 from genre_spark.features.measure import MEASUREMENT_SCHEMA, Measurement, measure_file, pcm_hash
-from genre_spark.features.mpeg import mpeg_duration
+from genre_spark.features.mpeg import mpeg_spans
+from tests.features import test_audio_hostile as hostile
 
 
 def noise(seconds: float = 1.0, rate: int = 44_100, channels: int = 2, level: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -185,9 +188,9 @@ def write_hazards(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in [*folder.iterdir(), folder / "missing.mp3"]}
 
 
-def reason(path: Path, max_duration_s: float) -> tuple[str, str] | None:
+def reason(path: Path, max_duration_s: float, max_file_mb: int = 1_024) -> tuple[str, str] | None:
     try:
-        decode(path, max_duration_s=max_duration_s)
+        decode(path, max_duration_s=max_duration_s, max_file_mb=max_file_mb, shortened="keep")
     except AudioError as error:
         return type(error).__name__, str(error)
     return None
@@ -200,6 +203,91 @@ def test_whatever_decode_refuses_is_refused_for_the_same_reason(tmp_path: Path) 
         assert (wanted is None) == (name == "whole.wav")
         assert (found.error, found.detail) == (wanted or (None, None)), name
         assert (found.pcm_hash is None) == (wanted is not None)
+
+
+def hostile_files() -> dict[str, bytes]:
+    """One of each kind that `test_audio_hostile` decodes or sees refused."""
+    plain = hostile.mp3(hostile.noise(3.0, channels=1))
+    vbr = hostile.mp3(hostile.loud_then_soft(9.0), vbr=True)
+    hole = bytearray(plain)
+    hole[20_000:40_000] = bytes(20_000)
+    no_number = np.zeros((200_000, 3), np.float32)
+    no_number[150_000, 2] = np.inf
+    wav, flac, ogg = (hostile.encoded(container) for container in ("WAV", "FLAC", "OGG"))
+    at = wav.index(b"data") + 4
+    long_claim = bytearray(flac)
+    long_claim[21] |= 0x0F
+    files = {
+        "vbr": vbr,
+        "vbr, half": vbr[: len(vbr) // 2],
+        "vbr with header": with_xing_header(vbr, 345),
+        "half of what the header says": with_xing_header(plain[: len(plain) // 2], 115),
+        "joined": plain + plain,
+        "joined, vbr": plain + vbr,
+        "joined, other rate": plain + hostile.mp3(hostile.noise(2.0, 22_050, 1), 22_050),
+        "joined, other channels": hostile.mp3(hostile.noise(2.0)) + plain,
+        "large picture": b"ID3\x04\0\0\0\x40\0\0" + bytes(1 << 20) + plain,
+        "torn": plain[: len(plain) // 3] + plain[len(plain) // 2 :],
+        "hole": bytes(hole),
+        "no length": wav[:at] + b"\xff" * 4 + wav[at + 4 :],
+        "claims gigabytes": wav[:at] + struct.pack("<I", 0x7000_0000) + wav[at + 4 :],
+        "flac claims gigabytes": bytes(long_claim),
+        "second flac": flac + flac,
+        "second ogg": ogg + ogg,
+        "ogg with a hole": ogg[: len(ogg) // 3] + ogg[len(ogg) // 2 :],
+        "odd rate": written(hostile.noise(1.0, 8_000), 999_999),
+        "many channels": written(np.zeros((100, 200)), 8_000),
+        "no number": written(no_number, 44_100),
+        "sum beyond float32": written(np.full((1_000, 2), 3e38, np.float32), 44_100),
+        "absurd": written(np.full((1_000, 2), 1e20, np.float32), 44_100),
+        "no samples": written(np.empty(0), 44_100),
+        "nothing": b"",
+        "too long": written(np.zeros(8_000 * 21, np.float32), 8_000),
+        "too large": bytes(3_100_000),
+        "too much signal": hostile.encoded("FLAC", seconds=16.0),
+        "page": b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n" * 40,
+        "headers only": b"\xff\xfb\x90\x64" * 1_000,
+        "tag only": b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(1_000),
+    }
+    for number, junk in enumerate((bytes(50_000), b"APETAGEX" + b"cover" * 5_000, b"TAG" + bytes(125))):
+        files[f"junk behind {number}"] = plain + junk
+        files[f"vbr with junk behind {number}"] = vbr + junk
+    for container in ("WAV", "RF64", "AIFF", "AU", "W64", "FLAC", "OGG", "CAF", "MP3"):
+        content = hostile.encoded(container)
+        files |= {container: content, f"half a {container}": content[: len(content) // 2]}
+    return files
+
+
+def written(samples: np.ndarray, rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+def test_hostile_files_have_the_signal_length_and_error_that_decode_gives(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    path = tmp_path / "song.mp3"
+    limits = {"max_duration_s": 20.0, "max_file_mb": 3}
+    kinds = set()
+    for kind, content in hostile_files().items():
+        path.write_bytes(content)
+        # What a Mac puts beside a file is no part of it.
+        (tmp_path / "._song.mp3").write_bytes(b"\0\5\x16\7" + bytes(4_092))
+        found = measure_file(path, **limits)  # type: ignore[arg-type]
+        wanted = reason(path, **limits)  # type: ignore[arg-type]
+        assert (found.error, found.detail) == (wanted or (None, None)), kind
+        assert (found.pcm_hash is None) == (wanted is not None), kind
+        if wanted is None:
+            pcm = decode(path, shortened="keep", **limits)  # type: ignore[arg-type]
+            assert (found.frames, found.pcm_hash) == (len(pcm.samples), pcm_hash(pcm.samples)), kind
+            assert (found.announced_s or found.decoded_s) == pytest.approx(pcm.duration_s + pcm.shortened_s), kind
+            assert (found.announced_s is None) == (pcm.shortened_s == 0), kind
+        with fsspec.open("memory://audit/song.mp3", "wb") as file:
+            file.write(content)
+        remote = measure_file("memory://audit/song.mp3", **limits)  # type: ignore[arg-type]
+        assert (remote.pcm_hash, remote.error) == (found.pcm_hash, found.error), kind
+        kinds.add(found.error)
+    assert kinds == {None, "AudioUndecodable", "AudioEmpty", "AudioTooLong", "AudioNotFinite"}
 
 
 def test_a_broken_file_still_has_its_size_and_hash(tmp_path: Path) -> None:
@@ -218,9 +306,17 @@ def test_every_measurement_fits_the_schema(tmp_path: Path) -> None:
     assert list(asdict(Measurement())) == MEASUREMENT_SCHEMA.names
 
 
-def test_a_library_that_breaks_over_a_file_is_a_fact_about_the_file(tmp_path: Path) -> None:
-    found = measure_file("nul\0byte.mp3")
-    assert (found.error, "nul" in (found.detail or "")) == ("AudioError", True)
+def test_a_library_that_breaks_over_a_file_is_a_fact_about_the_file(
+    write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise RuntimeError("out of order")
+
+    path = write_clip()
+    monkeypatch.setattr(soundfile.SoundFile, "read", break_down)
+    found = measure_file(path)
+    assert (found.error, found.detail) == ("AudioError", f"{path}: RuntimeError: out of order")
+    assert (found.format, found.frames, found.pcm_hash) == ("WAV", None, None)
 
 
 @pytest.mark.parametrize(
@@ -245,13 +341,13 @@ def test_a_name_that_claims_another_kind_of_audio_is_told(
     assert measure_file(path.as_uri()).mislabelled is mislabelled
 
 
-def test_an_mp3_of_variable_rate_that_the_decoder_cuts_short_announces_its_length(tmp_path: Path) -> None:
+def test_an_mp3_of_variable_rate_that_libsndfile_cuts_short_is_measured_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "vbr.mp3"
     path.write_bytes(mp3(soft_then_loud(9.0), vbr=True))
+    assert soundfile.read(path)[0].shape[0] < 8 * 44_100, "libsndfile gives all: the case is not the one that is meant"
     found = measure_file(path)
-    assert found.decoded_s is not None
-    assert found.decoded_s < 8.0, "the decoder gives all: the case is not the one that is meant"
-    assert found.announced_s == pytest.approx(9.0, abs=0.1)
+    assert found.decoded_s == pytest.approx(9.0, abs=0.1)
+    assert found.announced_s is None
 
 
 def test_an_mp3_that_ends_before_its_header_says_announces_more(tmp_path: Path) -> None:
@@ -270,13 +366,14 @@ def test_the_frames_of_an_mp3_add_up_to_its_length_whatever_the_rate(rate: int) 
     stream = mp3(noise(5.0, rate, 1)[:, 0], rate)
     tag = b"ID3\x04\x00\x00" + bytes([0, 0, 8, 0]) + b"\xff\xfb\x90" * 341 + b"\0"
     for content in (stream, tag + stream, tag * 2 + bytes(500) + stream + b"TAG" + bytes(125)):
-        assert mpeg_duration(io.BytesIO(content)) == pytest.approx(5.0, abs=0.2)
+        (span,) = mpeg_spans(io.BytesIO(content), 100)
+        assert span.seconds == pytest.approx(5.0, abs=0.2)
 
 
 @given(st.binary(max_size=400))
 @settings(deadline=None)
 def test_no_bytes_make_the_search_for_frames_fail(content: bytes) -> None:
-    assert (mpeg_duration(io.BytesIO(b"\xff\xfb\x90\xc4" + content)) or 0.0) >= 0
+    assert all(span.seconds > 0 for span in mpeg_spans(io.BytesIO(b"\xff\xfb\x90\xc4" + content), 100))
 
 
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
@@ -292,6 +389,46 @@ def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
     # All of it as float32 has 230 MB.
     assert grown_mb < 60
     path.unlink()
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "w64"])
+def test_a_file_that_was_cut_off_announces_what_is_missing(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, noise(6.0, 8_000), 8_000)
+    assert measure_file(path).announced_s is None
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    found = measure_file(path)
+    assert found.decoded_s == pytest.approx(3.0, abs=0.1)
+    assert found.announced_s == pytest.approx(6.0, abs=0.1)
+
+
+def test_an_ogg_file_without_its_end_announces_more_and_a_stream_s_placeholder_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "clip.ogg"
+    soundfile.write(path, noise(6.0), 44_100)
+    assert measure_file(path).announced_s is None
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert measure_file(path).announced_s == math.inf
+    streamed = tmp_path / "streamed.wav"
+    soundfile.write(streamed, noise(6.0), 44_100)
+    content = bytearray(streamed.read_bytes())
+    size_at = content.index(b"data") + 4
+    content[4:8] = content[size_at : size_at + 4] = b"\xff" * 4
+    streamed.write_bytes(content)
+    assert (measure_file(streamed).decoded_s, measure_file(streamed).announced_s) == (6.0, None)
+
+
+def test_an_mp3_without_a_tag_is_measured_wherever_it_lies(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    path = tmp_path / "clip.mp3"
+    path.write_bytes(mp3(noise(6.0, channels=1)[:, 0]))
+    assert path.read_bytes()[:1] == b"\xff"
+    with fsspec.open("memory://audit/clip.mp3", "wb") as file:
+        file.write(path.read_bytes())
+    local = measure_file(path)
+    assert local.error is None
+    assert measure_file("memory://audit/clip.mp3") == local
 
 
 def test_memory_and_remote_files_give_the_same_facts(write_clip: Callable[..., Path]) -> None:
