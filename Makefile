@@ -103,7 +103,7 @@ bench-peers: build/peers/.ready ## Time the extractor beside other libraries, in
 
 build/peers/.ready: benchmarks/requirements-peers.txt
 	$(PYTHON) -m venv --clear build/peers
-	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[features]' -r $<
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[features,spark]' -r $<
 	@touch $@
 
 .PHONY: fuzz-audio
