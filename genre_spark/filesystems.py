@@ -149,6 +149,28 @@ def open_address(address: str | Path, error: type[GenreSparkError]) -> tuple[paf
         return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
 
 
+def reason_line(reason: Exception, address: str, action: str = "read") -> str:
+    """Say on one line, and without a secret, why something at an address can't be read (`action`: or written)."""
+    text = " ".join(str(reason).split())
+    # Before it stands the name of the file, in which any word can be.
+    text = text.partition("AWS Error ")[2] or text
+    if "NO_SUCH_BUCKET" in text and action != "read":
+        return f"can't be {action}: there is no such bucket; make it, or check its name and the store's address"
+    if isinstance(reason, FileNotFoundError) or "NO_SUCH_BUCKET" in text:
+        return "no such file or folder; check the bucket's name too"
+    if isinstance(reason, PermissionError) or _DENIED.search(text):
+        # S3 answers so for a missing file too, where the bucket may not be listed.
+        denied = "access denied (or no such file)" if action == "read" else f"can't be {action}: access denied"
+        return f"{denied}; check the credentials in the environment or in the store's own files"
+    if re.search(r"HTTP status 301|PermanentRedirect", text):
+        return "the bucket is in another region; set AWS_REGION"
+    text = re.sub(r" ?\(Request ID: [^)]*\)", "", text)
+    for name, value in os.environ.items():
+        if len(value) >= 8 and (_SECRET_NAME.search(name) or name.lower().endswith("_key")):
+            text = text.replace(value, "***")
+    return f"can't be {action}: {text[:300] or type(reason).__name__}"
+
+
 _native = functools.lru_cache(maxsize=32)(native_filesystem)
 
 
@@ -226,22 +248,4 @@ def _reasons(address: str | Path, error: type[GenreSparkError]) -> Iterator[None
     except GenreSparkError:
         raise
     except Exception as reason:  # fsspec's file systems raise what their libraries raise
-        raise error(f"{masked(address)}: {_one_line(reason, str(address))}") from None
-
-
-def _one_line(reason: Exception, address: str) -> str:
-    text = " ".join(str(reason).split())
-    # Before it stands the name of the file, in which any word can be.
-    text = text.partition("AWS Error ")[2] or text
-    if isinstance(reason, FileNotFoundError) or "NO_SUCH_BUCKET" in text:
-        return "no such file or folder; check the bucket's name too"
-    if isinstance(reason, PermissionError) or _DENIED.search(text):
-        # S3 answers so for a missing file too, where the bucket may not be listed.
-        return "access denied (or no such file); check the credentials in the environment or in the store's own files"
-    if re.search(r"HTTP status 301|PermanentRedirect", text):
-        return "the bucket is in another region; set AWS_REGION"
-    text = re.sub(r" ?\(Request ID: [^)]*\)", "", text)
-    for name, value in os.environ.items():
-        if len(value) >= 8 and (_SECRET_NAME.search(name) or name.lower().endswith("_key")):
-            text = text.replace(value, "***")
-    return f"can't be read: {text[:300] or type(reason).__name__}"
+        raise error(f"{masked(address)}: {reason_line(reason, str(address))}") from None

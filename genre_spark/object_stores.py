@@ -58,6 +58,8 @@ def _s3() -> pafs.S3FileSystem:
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=SILENCE_TIMEOUT_S,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        # A small object is one request instead of three, and a killed process leaves no upload open.
+        allow_delayed_open=True,
     )
 
 

@@ -73,9 +73,19 @@ class AudioSettings(_Section):
 class ExtractSettings(_Section):
     """Layout of a dataset, and when an extraction counts as failed."""
 
-    # One file is one Spark task. Row groups of 10 to 25 tracks were the fastest to read (half-megabyte tensors).
-    tracks_per_file: Count = 32
+    # Most tracks of a Spark task. A job of few tracks has smaller ones, so that no core idles.
+    tracks_per_task: Count = 256
+    # Band of the sizes of files with features: a task's file is not larger, and smaller ones are joined.
+    min_file_mb: int = Field(default=8, ge=0, strict=True)
+    max_file_mb: Count = 128
+    # Row groups of 10 to 25 tracks were the fastest to read (half-megabyte tensors).
     tracks_per_row_group: Count = 16
+    # What shows that a track's audio is another one: size and time of last change, or the hash of the bytes.
+    changed_by: Literal["stat", "hash"] = "stat"
+    # How long to wait for another job on the same dataset.
+    wait_s: float = Field(default=0.0, ge=0.0)
+    # How often `--progress-json` gets a line.
+    progress_s: PositiveFloat = 10.0
     max_error_fraction: float = Field(default=0.5, ge=0.0, le=1.0)
 
 

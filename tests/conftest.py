@@ -39,7 +39,8 @@ def settings() -> Settings:
         [
             "spark.master=local[2]",
             "spark.driver_memory=1g",
-            "extract.tracks_per_file=10",
+            "extract.tracks_per_task=10",
+            "extract.min_file_mb=0",
             "extract.tracks_per_row_group=4",
             "synthetic.clips_per_genre=8",
             "synthetic.artists_per_genre=4",

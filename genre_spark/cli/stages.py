@@ -17,36 +17,52 @@ app = typer.Typer()
 @stage
 def extract(
     tracks: Annotated[Path, typer.Option(metavar="TRACKS.parquet", help="Track table.")],
-    out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
+    out: Annotated[str, typer.Option(metavar="DATASET", help="Dataset: a folder, or an address such as s3://...")],
     features: Annotated[str, typer.Option(metavar="A,B,...", help="Features, by name.")] = "mfcc_mean,mfcc,melgram",
-    overwrite: Overwrite = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Compute all anew, and replace a dataset of other features.")
+    ] = False,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try tracks again that are error rows.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove tracks that the track table lacks.")] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0, help="How long to wait for another job on the same dataset."),
+    ] = None,
+    progress_json: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Add a JSON line to it every extract.progress_s seconds; - is standard output, which then has nothing "
+            "else.",
+        ),
+    ] = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
 ) -> None:
-    """Compute features of every track with Spark into a Parquet dataset."""
-    from genre_spark.corpora.tracks import read_tracks
+    """Bring a Parquet dataset up to date with a track table, with Spark: only what is new or changed is computed."""
+    from genre_spark.cli.extraction import extraction_shown, summary_line
     from genre_spark.dataset.extract import extract as run_extraction
     from genre_spark.features.spec import resolve_specs
+    from genre_spark.filesystems import masked
     from genre_spark.spark import build_session
 
-    settings = read_settings(config, set_)
+    settings = read_settings(config, [*(set_ or ()), *([] if wait is None else [f"extract.wait_s={wait}"])])
     specs = resolve_specs([name.strip() for name in features.split(",") if name.strip()], settings.features)
-    table = read_tracks(tracks)
-    spark = build_session(settings.spark, "genre-spark extract")
-    with counted(stderr, "extracting", table.num_rows, "tracks") as progress:
-        dataset = run_extraction(spark, table, specs, out, settings, overwrite=overwrite, on_tracks=progress.to)
-    counts, kinds = dataset.manifest.counts, dataset.manifest.errors
-    failed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    names = ", ".join(spec.name for spec in specs)
-    errors = f"{counts['errors']} errors ({failed}), see {out / 'errors'}" if kinds else "no errors"
-    stdout.print(escape(f"{counts['features']} of {counts['tracks']} tracks with {names} -> {out}; {errors}"))
+    every_s = settings.extract.progress_s
+    with extraction_shown(stderr, progress_json=progress_json, every_s=every_s, dataset=masked(out)) as show:
+        dataset = run_extraction(
+            lambda: build_session(settings.spark, "genre-spark extract"), tracks, specs, out, settings,
+            overwrite=overwrite, retry_errors=retry_errors, prune=prune, on_progress=show,
+        )  # fmt: skip
+    if progress_json != "-":
+        stdout.print(escape(summary_line(show.last, dataset)))
 
 
 @app.command()
 @stage
 def train(
-    dataset: Annotated[Path, typer.Option(help="Dataset folder.")],
+    dataset: Annotated[str, typer.Option(help="Dataset folder, or its address.")],
     model: Annotated[Literal["dnn", "cnn1d", "cnn2d"], typer.Option(help="Architecture.")],
     run: Annotated[Path, typer.Option(help="Run folder to write.")],
     split: Annotated[
@@ -80,7 +96,7 @@ def train(
 @stage
 def evaluate(
     run: Annotated[list[Path], typer.Option(help="Run folder; repeatable.")],
-    dataset: Annotated[Path | None, typer.Option(help="Dataset folder, if it was moved since the training.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset folder, if it was moved since the training.")] = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
@@ -142,7 +158,7 @@ def predict(
 
     results = []
     with counted(stderr, "predicting", len(files), "files") as progress:
-        for result in predict_files(load_bundle(bundle), files, max_duration_s=settings.audio.max_duration_s):
+        for result in predict_files(load_bundle(bundle), files, audio=settings.audio):
             results.append(result)
             progress.by_one()
     print_predictions(results, format_)

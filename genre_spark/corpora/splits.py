@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from genre_spark.corpora.dealing import deal_groups, fill_parts
 from genre_spark.corpora.groups import group_tracks, value_codes, warn_of_large_group
-from genre_spark.corpora.tracks import PARTS
+from genre_spark.corpora.tracks import PARTS, tracks_digest
 from genre_spark.errors import EnvironmentSetupError, SplitError
 from genre_spark.files import complete_file
 from genre_spark.settings import SplitSettings
@@ -125,6 +125,19 @@ def read_split(path: Path) -> pa.Table:
     if pc.count_distinct(split["track_id"]).as_py() < split.num_rows:
         raise SplitError(f"{path}: a track_id stands in more than one row")
     return split
+
+
+def audio_digest(tracks: pa.Table, split: pa.Table) -> str:
+    """Digest of which signals stand in a split: it stays the same when other tracks come, or one is renamed or moved.
+
+    Parameters
+    ----------
+    tracks : pa.Table
+        A dataset's tracks.
+    split : pa.Table
+        From `make_split`.
+    """
+    return tracks_digest(tracks.filter(pc.is_in(tracks["track_id"], split["track_id"])), ("track_id", "pcm_hash"))
 
 
 def _study(tracks: pa.Table, genre_of: np.ndarray, settings: SplitSettings) -> np.ndarray:

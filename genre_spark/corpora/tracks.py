@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{2028}-\x{2
 
 logger = logging.getLogger(__name__)
 
+_ROWS_PER_PIECE = 50_000
+
 
 def track_table(rows: list[dict[str, Any]], source: str) -> pa.Table:
     """Build and check a track table from rows, sorted by `track_id`.
@@ -75,6 +77,20 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
         If a column is missing or of another type, the table is empty, an id or uri is empty, an id stands twice, a
         split is none of `PARTS`, a name holds control characters, a uri credentials, or a duration is impossible.
     """
+    table = check_tracks_piece(table, source)
+    if table.num_rows == 0:
+        raise CorpusError(f"{source}: no tracks")
+    counts = table["track_id"].value_counts()
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(twice):
+        raise CorpusError(f"{source}: track_id {twice[0]['values'].as_py()!r} stands {twice[0]['counts']} times")
+    _warn_of_alike_genres(table, source)
+    _warn_of_shared_files(table, source)
+    return table
+
+
+def check_tracks_piece(table: pa.Table, source: str) -> pa.Table:
+    """Return some rows of a track table in `TRACK_SCHEMA`, or say what is wrong with one of them, as `check_tracks`."""
     for field in TRACK_SCHEMA:
         if field.name not in table.column_names:
             if field.name in REQUIRED_COLUMNS:
@@ -85,15 +101,9 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
         table.validate(full=True)  # text in a file of another's making may be no UTF-8
     except (pa.ArrowException, ValueError) as error:
         raise CorpusError(f"{source}: not a track table: {' '.join(str(error).split())}") from None
-    if table.num_rows == 0:
-        raise CorpusError(f"{source}: no tracks")
     for name in ("track_id", "uri"):
         if pc.any(pc.equal(table[name], "")).as_py():
             raise CorpusError(f"{source}: a row has an empty {name}")
-    counts = table["track_id"].value_counts()
-    twice = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(twice):
-        raise CorpusError(f"{source}: track_id {twice[0]['values'].as_py()!r} stands {twice[0]['counts']} times")
     known_split = pc.or_kleene(pc.is_null(table["split"]), pc.is_in(table["split"], pa.array(PARTS)))
     if not pc.all(known_split).as_py():
         strange = table.filter(pc.invert(known_split))["split"][0].as_py()
@@ -103,8 +113,6 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
         raise CorpusError(f"{source}: a duration_s is negative or no number; leave it empty where it is unknown")
     _check_names(table, source)
     _check_addresses(table, source)
-    _warn_of_alike_genres(table, source)
-    _warn_of_shared_files(table, source)
     return table
 
 
@@ -172,10 +180,48 @@ def read_tracks(path: Path) -> pa.Table:
     return check_tracks(table, str(path))
 
 
-def tracks_digest(table: pa.Table) -> str:
+def stream_tracks(tracks: pa.Table | Path, source: str) -> Iterator[pa.Table]:
+    """Yield a track table in checked pieces: a library of any size in the same memory.
+
+    What only the whole table shows is left to the reader: an id that stands twice, genres that differ in case alone.
+
+    Parameters
+    ----------
+    tracks : pa.Table or Path
+        A track table, or its file.
+    source : str
+        For the error messages.
+
+    Raises
+    ------
+    CorpusError
+        If there is no such file, or it is no track table.
+    """
+    if isinstance(tracks, pa.Table):
+        check_tracks(tracks, source)
+        yield from (
+            check_tracks_piece(tracks.slice(begin, _ROWS_PER_PIECE), source)
+            for begin in range(0, tracks.num_rows, _ROWS_PER_PIECE)
+        )
+        return
+    if not tracks.is_file():
+        raise CorpusError(f"{tracks}: no such track table; make one with `genre-spark corpus ... --out {tracks}`")
+    count = 0
+    try:
+        with pq.ParquetFile(tracks) as file:
+            for batch in file.iter_batches(_ROWS_PER_PIECE):
+                count += len(batch)
+                yield check_tracks_piece(pa.Table.from_batches([batch]), source)
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(f"{tracks}: not a Parquet file: {' '.join(str(error).split())}") from None
+    if count == 0:
+        raise CorpusError(f"{source}: no tracks")
+
+
+def tracks_digest(table: pa.Table, columns: Sequence[str] = tuple(TRACK_SCHEMA.names)) -> str:
     """SHA-256 over the rows in the order of `track_id`: 16 hexadecimal digits of it."""
     digest = hashlib.sha256()
-    for row in table.select(TRACK_SCHEMA.names).sort_by("track_id").to_pylist():
+    for row in table.select(list(columns)).sort_by("track_id").to_pylist():
         digest.update(repr(tuple(row.values())).encode())
     return digest.hexdigest()[:16]
 

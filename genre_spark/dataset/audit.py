@@ -59,6 +59,7 @@ _PROGRESS = "progress"
 _PARTS = "parts"
 
 _ROWS_PER_PARTITION = 50_000
+_TRACKS_PER_TASK = 32
 
 LIBRARIES = ("numpy", "pyarrow", "pyspark", "soundfile", "xxhash")
 
@@ -99,7 +100,7 @@ def validate(
     out : Path
         Folder of the audit.
     settings : Settings
-        `audit`, `audio` and `extract.tracks_per_file` are used.
+        `audit` and `audio` are used.
     overwrite : bool
         Replace an audit that stands there.
     on_tracks : callable, optional
@@ -122,7 +123,7 @@ def validate(
         progress = staging / _PROGRESS
         progress.mkdir()
         audited = (
-            spread_tracks(spark, tracks, settings.extract.tracks_per_file)
+            spread_tracks(spark, tracks, _TRACKS_PER_TASK)
             .mapInArrow(_measurer(progress, settings), _spark_schema(_MEASURED_SCHEMA))
             .transform(lambda measured: _with_copies(measured, _partitions(spark, tracks.num_rows)))
             .transform(lambda measured: _with_problems(measured, settings.audit))

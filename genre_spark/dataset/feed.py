@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from genre_spark.dataset.petastorm_adapter import make_batch_reader, refuse_pickles
 from genre_spark.dataset.segments import row_columns
-from genre_spark.dataset.store import FEATURES, Dataset, read_track_ids
+from genre_spark.dataset.store import Dataset, read_track_ids
 from genre_spark.errors import FeedError
 from genre_spark.features.spec import FeatureSpec
+from genre_spark.filesystems import is_remote, masked
 
 # Memory of the shuffle buffer when an epoch is read from disk: 512 mel spectrograms of 96 x 1366.
 SHUFFLE_BYTES = 2**28
@@ -64,7 +65,7 @@ class Feed:
     def __init__(
         self,
         spec: FeatureSpec,
-        files: Sequence[Path],
+        files: Sequence[str],
         track_ids: list[str],
         labels: np.ndarray,
         *,
@@ -209,7 +210,7 @@ class Feed:
         """Yield ids, segment numbers and tensors `[shape=(rows, size)]` of one row group after the other."""
         try:
             reader = make_batch_reader(
-                [file.absolute().as_uri() for file in self._files],
+                [file if is_remote(file) else Path(file).as_uri() for file in self._files],
                 # \Z: petastorm warns where a pattern is the beginning of another column's name.
                 schema_fields=[rf"{name}\Z" for name in (*row_columns(self.spec), self.spec.name)],
                 # Threads give no fixed order, and can lose row groups at the end under load.
@@ -238,10 +239,8 @@ class Feed:
             reader.join()
 
     def _unreadable(self, error: Exception) -> FeedError:
-        return FeedError(
-            f"{self._files[0].parent}: feature {self.spec.name!r} can't be read: {' '.join(str(error).split())}; "
-            "extract the dataset again"
-        )
+        folder, reason = masked(self._files[0].rpartition("/")[0]), " ".join(str(error).split())
+        return FeedError(f"{folder}: feature {self.spec.name!r} can't be read: {reason}; extract the dataset again")
 
 
 def open_feed(
@@ -280,24 +279,26 @@ def open_feed(
     if batch_size < 1:
         raise FeedError(f"batch_size={batch_size} must be a positive integer")
     if not labels_of:
-        raise FeedError(f"{dataset.path}: no track is asked for; check the split and the genres of its tracks")
+        raise FeedError(f"{dataset}: no track is asked for; check the split and the genres of its tracks")
     files = dataset.files()
     if not files:
         raise FeedError(
-            f"{dataset.path / FEATURES}: no part-*.parquet; extract it with `genre-spark extract --out {dataset.path}`"
+            f"{dataset}: holds no file with features; extract it with `genre-spark extract --out {dataset}`"
         )
     refuse_pickles(files)
-    file_of: dict[str, Path] = {}
+    file_of: dict[str, str] = {}
     for file in files:
         for track_id in read_track_ids(file, spec):
             if track_id in file_of:
-                raise FeedError(f"{file}: track {track_id!r} stands in {file_of[track_id]} too; extract again")
+                raise FeedError(
+                    f"{masked(file)}: track {track_id!r} stands in {masked(file_of[track_id])} too; extract again"
+                )
             if track_id in labels_of:
                 file_of[track_id] = file
     if len(file_of) < len(labels_of):
         missing = sorted(set(labels_of) - set(file_of))
         raise FeedError(
-            f"{dataset.path}: {len(missing)} of {len(labels_of)} tracks have no features, among them {missing[0]!r}; "
+            f"{dataset}: {len(missing)} of {len(labels_of)} tracks have no features, among them {missing[0]!r}; "
             "make the split from the dataset's own tracks"
         )
     return Feed(

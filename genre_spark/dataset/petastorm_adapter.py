@@ -8,6 +8,7 @@ petastorm also unpickles what it finds under its own keys in a dataset's metadat
 never sees metadata, its unpickler refuses, and `refuse_pickles` rejects such files before they are read.
 """
 
+import functools
 import importlib
 import os
 import sys
@@ -24,7 +25,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genre_spark.dataset.store import open_parquet
 from genre_spark.errors import DatasetError, EnvironmentSetupError
+from genre_spark.filesystems import masked
+from genre_spark.folders import Folder
 
 # etl/dataset_metadata.py:34-35 and etl/rowgroup_indexing.py:32: all of petastorm's keys begin so.
 PICKLE_KEYS = b"dataset-toolkit."
@@ -64,10 +68,11 @@ class _ParquetDatasetPiece:
         self.row_group = row_group
 
     def get_metadata(self) -> pq.FileMetaData:
-        return pq.read_metadata(self.path)
+        with open_parquet(self.path) as file:
+            return file.metadata
 
     def read(self, columns: Iterable[str], **_ignored: object) -> pa.Table:
-        with pq.ParquetFile(self.path) as file:
+        with open_parquet(self.path) as file:
             return file.read_row_group(self.row_group, columns=sorted(columns))
 
 
@@ -76,7 +81,8 @@ def _leave_closed(path: str) -> str:
 
 
 def _path_of(url: ParseResult) -> str:
-    return os.fsdecode(unquote_to_bytes(url.path))
+    """Path of a file on this machine; elsewhere the whole address, which pieces open."""
+    return os.fsdecode(unquote_to_bytes(url.path)) if url.scheme == "file" else url.geturl()
 
 
 def _refuse_to_unpickle(_content: bytes) -> None:
@@ -157,28 +163,29 @@ def _load() -> Any:
     old_pq = SimpleNamespace(ParquetDataset=_ParquetDataset, ParquetDatasetPiece=_ParquetDatasetPiece)
     reader.pq = worker.pq = metadata.pq = old_pq
     worker.np = unischema.np = _OldNumPy("numpy")  # arrow_reader_worker.py:67, unischema.py:481-493
-    fs_utils.pyarrow = SimpleNamespace(localfs=SimpleNamespace(open=_leave_closed))  # fs_utils.py:88-89
     worker.ParquetFile = _leave_closed  # arrow_reader_worker.py:172 opens the file, but pieces open their own
-    fs_utils.get_dataset_path = _path_of  # fs_utils.py:35 leaves %20 in the path of a file:// URL
+    # fs_utils.py:35 leaves %20 in the path of a file:// URL, and :38 wants a package of its own for each object store.
+    fs_utils.get_dataset_path = _path_of
     for module in (metadata, indexing, legacy):  # etl/dataset_metadata.py:383, etl/rowgroup_indexing.py:157
         module.depickle_legacy_package_name_compatible = _refuse_to_unpickle
     legacy.restricted_loads = _refuse_to_unpickle  # etl/legacy.py:46: its "restricted" unpickler allows builtins
 
     reader.ConcurrentVentilator = _inline_ventilator(reader.ConcurrentVentilator)  # reader.py:677
     reader.ArrowReaderWorker = _copy_saving_worker(worker.ArrowReaderWorker)  # reader.py:336
-    return reader.make_batch_reader
+    # With a file system given, fs_utils.py:214 looks for none: :88 asks for a name that pyarrow dropped.
+    return functools.partial(reader.make_batch_reader, filesystem=SimpleNamespace(open=_leave_closed))
 
 
 make_batch_reader = _load()
 
 
-def refuse_pickles(files: Iterable[Path]) -> None:
+def refuse_pickles(files: Iterable[str | Path]) -> None:
     """Make sure that no file carries metadata that petastorm would unpickle.
 
     Parameters
     ----------
-    files : iterable of Path
-        Parquet files; their folders are looked at too.
+    files : iterable of str or Path
+        Parquet files, by path or address; their folders are looked at too.
 
     Raises
     ------
@@ -186,20 +193,21 @@ def refuse_pickles(files: Iterable[Path]) -> None:
         If a folder holds a `_common_metadata` or `_metadata` file, a Parquet file has a key of petastorm's, or it
         can't be read; the message names file and key.
     """
-    files = list(files)
-    for folder in sorted({file.parent for file in files}):
+    names = [str(file) for file in files]
+    for parent in sorted({name.rpartition("/")[0] for name in names}):
+        folder = Folder(parent or ".", DatasetError)
         for name in METADATA_FILES:
-            if os.path.lexists(folder / name):
-                raise DatasetError(f"{folder / name}: may hold pickled code and is never read; remove it")
-    for file in files:
+            if name in folder.names():
+                raise DatasetError(f"{masked(folder.join(name))}: may hold pickled code and is never read; remove it")
+    for file in names:
         try:
-            footer = pq.read_metadata(file)
-            keys = {*(footer.metadata or ()), *(footer.schema.to_arrow_schema().metadata or ())}
+            with open_parquet(file) as parquet:
+                keys = {*(parquet.metadata.metadata or ()), *(parquet.schema_arrow.metadata or ())}
         except (pa.ArrowException, OSError) as error:
-            raise DatasetError(f"{file}: not a Parquet file: {' '.join(str(error).split())}") from None
+            raise DatasetError(f"{masked(file)}: not a Parquet file: {' '.join(str(error).split())}") from None
         for key in sorted(keys):
             if key.startswith(PICKLE_KEYS):
                 raise DatasetError(
-                    f"{file}: key {key.decode(errors='replace')!r} may hold pickled code and is never read; "
+                    f"{masked(file)}: key {key.decode(errors='replace')!r} may hold pickled code and is never read; "
                     "write the file again without it"
                 )

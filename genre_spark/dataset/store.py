@@ -1,9 +1,13 @@
-"""The layout of a dataset on disk, and what is there already.
+"""The layout of a dataset on disk or on an object store, and what is there already.
 
     DATASET/
-      extraction.json           what it is and how it was made; written last, so a folder without it is no dataset
-      features/part-*.parquet   the track's columns and one tensor column per feature, one row per track or segment
-      errors/part-*.parquet     track_id, uri, error (a class name of `genre_spark.errors`), detail
+      extraction.json                what it is, how it was made, and the name of its list of files
+      files-<commit>.parquet         the list: `table` (features or errors), `name`, `rows`, `bytes`
+      features/part-*.parquet        the track's columns and one tensor column per feature, one row per track or segment
+      errors/part-*.parquet          track_id, uri, error (a class name of `genre_spark.errors`), detail
+
+What the list names is the dataset, and nothing else: `extraction.json` is replaced in one step, so a reader sees all of
+a commit or nothing of it. Names that begin with `_` are of jobs at work.
 
 A tensor column is an ordinary `list<float>`: pandas, DuckDB and Spark read it. Its shape, spec and digest stand in the
 schema's metadata under `TENSORS_KEY` as JSON.
@@ -14,9 +18,11 @@ the tensors, and the rows of a track stand together, in order, in one row group.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,16 +35,26 @@ from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.dataset.segments import SEGMENT_SCHEMA, common_segments, row_columns, whole_tracks
 from genre_spark.errors import DatasetError
 from genre_spark.features.spec import FeatureSpec, Segments
+from genre_spark.filesystems import masked, open_address
+from genre_spark.folders import Folder
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+# How the error ends that tells of a dataset which a newer version wrote.
+INSTALL_NEWER = "install a newer genre_spark"
 MANIFEST = "extraction.json"
 FEATURES = "features"
 ERRORS = "errors"
 TENSORS_KEY = b"genre_spark.tensors"
 
+# What tells a file from another version of itself: size, time of the last change as its file system tells it (seconds
+# since 1970), and XXH3-128 of the bytes where `extract.changed_by` asks for it.
+IDENTITY_SCHEMA = pa.schema(
+    [pa.field("audio_bytes", pa.int64()), pa.field("audio_modified", pa.float64()), pa.field("audio_hash", pa.string())]
+)
+
 # What comes before the tensors, or before the segment's columns. `shortened_s`: seconds that the file announces and
 # that didn't come out of it, infinite where nobody knows how many; null for a whole file.
-ROW_SCHEMA = pa.schema([*TRACK_SCHEMA, pa.field("shortened_s", pa.float64())])
+ROW_SCHEMA = pa.schema([*TRACK_SCHEMA, pa.field("shortened_s", pa.float64()), *IDENTITY_SCHEMA])
 
 ERROR_SCHEMA = pa.schema(
     [
@@ -46,6 +62,16 @@ ERROR_SCHEMA = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("error", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        *IDENTITY_SCHEMA,
+    ]
+)
+
+FILES_SCHEMA = pa.schema(
+    [
+        pa.field("table", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
     ]
 )
 
@@ -54,59 +80,70 @@ class Manifest(BaseModel):
     """`extraction.json`: what a dataset holds and how it was made.
 
     `counts` are of tracks: all (`tracks`), those with features and with errors; and of the `rows` in `features/`.
+    `commit` counts the changes, `files` names the list of files, `wall_s` is the time of the last change.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int
+    commit: int = Field(ge=1)
+    files: str = Field(pattern=r"^[\w.-]+\.parquet$")
     specs: list[FeatureSpec] = Field(min_length=1)
     digests: dict[str, str]
-    tracks_digest: str
     counts: dict[str, int]
     errors: dict[str, int]
     versions: dict[str, str]
     audio: dict[str, float | str]
     created: str
+    changed: str
     wall_s: float
 
 
-class Dataset(BaseModel):
-    """A finished dataset, opened with `open_dataset`."""
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as one commit left it, opened with `open_dataset`.
 
-    model_config = ConfigDict(frozen=True)
+    Attributes
+    ----------
+    folder : Folder
+        Where it lies.
+    manifest : Manifest
+    listed : pa.Table
+        The list of its files, as `FILES_SCHEMA` says.
+    """
 
-    path: Path
+    folder: Folder
     manifest: Manifest
+    listed: pa.Table
 
-    @classmethod
-    def _open(cls, path: Path) -> Self:
-        file = path / MANIFEST
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise DatasetError(
-                f"{path}: no dataset ({MANIFEST} is missing); make one with `genre-spark extract --out {path}`"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{file}: can't be read: {error}") from None
-        version = content.get("format_version") if isinstance(content, dict) else None
-        if version != FORMAT_VERSION:
-            raise DatasetError(f"{file}: format_version={version!r}, this program reads {FORMAT_VERSION}")
-        try:
-            return cls(path=path, manifest=Manifest.model_validate(content))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise DatasetError(f"{file}: {where}: {first['msg']}") from None
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def path(self) -> Path:
+        """Folder of a dataset on this machine.
+
+        Raises
+        ------
+        DatasetError
+            If it lies elsewhere.
+        """
+        if self.folder.local is None:
+            raise DatasetError(f"{self}: lies on another machine; copy it to a folder of this one first")
+        return self.folder.local
 
     @property
     def segments(self) -> Segments | None:
         """How clips are cut, or None where a row is a whole clip."""
         return common_segments(self.manifest.specs)
 
-    def files(self) -> list[Path]:
-        """Parquet files with features, in the order of their names."""
-        return sorted((self.path / FEATURES).glob("part-*.parquet"))
+    def names(self, table: str = FEATURES) -> list[str]:
+        """Names of a table's files below the folder, sorted."""
+        return sorted(self.listed.filter(pc.equal(self.listed["table"], table))["name"].to_pylist())
+
+    def files(self, table: str = FEATURES) -> list[str]:
+        """Paths or addresses of a table's files, in the order of their names: plain Parquet for any reader."""
+        return [self.folder.join(name) for name in self.names(table)]
 
     def spec(self, name: str) -> FeatureSpec:
         """Spec of a feature.
@@ -120,8 +157,8 @@ class Dataset(BaseModel):
         if name not in specs:
             wanted = ",".join([*specs, name])
             raise DatasetError(
-                f"{self.path}: has no feature {name!r}, only {', '.join(specs)}; extract anew with "
-                f"`genre-spark extract --tracks ... --features {wanted} --out {self.path} --overwrite`"
+                f"{self}: has no feature {name!r}, only {', '.join(specs)}; extract anew with "
+                f"`genre-spark extract --tracks ... --features {wanted} --out {self} --overwrite`"
             )
         return specs[name]
 
@@ -135,45 +172,137 @@ class Dataset(BaseModel):
         """
         counts, segments = self.manifest.counts, self.segments
         if not counts["features"]:
-            raise DatasetError(f"{self.path}: no track has features; see its {ERRORS}/ table, and extract again")
-        schema = pa.schema([*TRACK_SCHEMA, *(SEGMENT_SCHEMA if segments else ())])
-        try:
-            table = pyarrow.dataset.dataset(self.files(), schema=schema).to_table()
-        except (pa.ArrowException, OSError) as error:
-            raise DatasetError(
-                f"{self.path}: can't be read: {' '.join(str(error).split())}; extract it again"
-            ) from None
+            raise DatasetError(f"{self}: no track has features; see its {ERRORS}/ table, and extract again")
+        table = self.read(FEATURES, pa.schema([*TRACK_SCHEMA, *(SEGMENT_SCHEMA if segments else ())]))
         if table.num_rows != counts["rows"]:
             rows = "segments" if segments else "tracks"
             raise DatasetError(
-                f"{self.path}: holds {table.num_rows} {rows} where {counts['rows']} were written; extract it again"
+                f"{self}: holds {table.num_rows} {rows} where {counts['rows']} were written; extract it again"
             )
         if segments:
-            whole_tracks(table, segments, self.path)
+            whole_tracks(table, segments, str(self))
             table = table.filter(pc.field("segment") == 0).select(TRACK_SCHEMA.names)
         return table.sort_by("track_id")
 
     def errors(self) -> pa.Table:
         """The error table, sorted by `track_id`."""
-        files = sorted((self.path / ERRORS).glob("part-*.parquet"))
-        if not files:
-            return ERROR_SCHEMA.empty_table()
-        return pyarrow.dataset.dataset(files, schema=ERROR_SCHEMA).to_table().sort_by("track_id")
+        return self.read(ERRORS, ERROR_SCHEMA).sort_by("track_id")
+
+    def read(self, table: str, schema: pa.Schema) -> pa.Table:
+        """Read some columns of a table whole.
+
+        Raises
+        ------
+        DatasetError
+            If a file is missing, or can't be read.
+        """
+        return pa.Table.from_batches(self.batches(table, schema), schema=schema)
+
+    def batches(self, table: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Read some columns of a table, piece by piece; raises as `read` does."""
+        names = self.names(table)
+        if not names:
+            return
+        paths = [self.folder.path(name) for name in names]
+        try:
+            found = pyarrow.dataset.dataset(paths, schema=schema, filesystem=self.folder.filesystem, format="parquet")
+            yield from found.to_batches(batch_readahead=1, fragment_readahead=4)
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{self}: {self._why_unread(error)}") from None
+
+    def _why_unread(self, error: Exception) -> str:
+        with suppress(DatasetError):
+            if _read_manifest(self.folder).files != self.manifest.files:
+                return "was changed while it was read; open it again"
+        return f"can't be read: {masked(' '.join(str(error).split()))}; extract it again with --overwrite"
 
 
-def open_dataset(path: Path) -> Dataset:
+def open_dataset(path: str | Path) -> Dataset:
     """Open a finished dataset.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, or an address such as `s3://bucket/dataset`.
 
     Raises
     ------
     DatasetError
         If there is none, or it is of another format version.
     """
-    # Absolute: a run remembers the path, and workers have working folders of their own.
-    return Dataset._open(Path(path).resolve())
+    folder = Folder(path, DatasetError)
+    tried = ""
+    while True:
+        manifest = _read_manifest(folder)
+        try:
+            with folder.opened(manifest.files) as file:
+                listed = pq.read_table(file, schema=FILES_SCHEMA)
+        except (FileNotFoundError, pa.ArrowException, DatasetError) as error:
+            # Between two looks another job may have replaced both.
+            if manifest.files != tried:
+                tried = manifest.files
+                continue
+            reason = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
+            raise DatasetError(
+                f"{folder}: its list of files {manifest.files} {reason}; extract it again with --overwrite"
+            ) from None
+        return Dataset(folder, manifest, listed)
 
 
-def read_track_ids(file: Path, spec: FeatureSpec) -> list[str]:
+def _read_manifest(folder: Folder) -> Manifest:
+    where = masked(folder.join(MANIFEST))
+    try:
+        content = json.loads(folder.read(MANIFEST))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(
+            f"{folder}: no dataset ({MANIFEST} is missing); make one with `genre-spark extract --out {folder}`"
+        ) from None
+    except ValueError as error:
+        raise DatasetError(f"{where}: can't be read: {error}") from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        is_newer = isinstance(version, int) and version > FORMAT_VERSION
+        advice = INSTALL_NEWER if is_newer else "extract it again with --overwrite"
+        raise DatasetError(f"{where}: format_version={version!r}, this program reads {FORMAT_VERSION}; {advice}")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise DatasetError(f"{where}: {at}: {first['msg']}") from None
+
+
+@contextmanager
+def open_parquet(file: str | Path) -> Iterator[pq.ParquetFile]:
+    """Open a dataset's file at the path or address that `Dataset.files` gives."""
+    filesystem, path = open_address(file, DatasetError)
+    with filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as parquet:
+        yield parquet
+
+
+def read_rows(folder: Folder, table: str, name: str) -> pa.Table:
+    """Read what a file says of its tracks: one row for each track, without tensors.
+
+    Raises
+    ------
+    DatasetError
+        If it is missing, or can't be read.
+    """
+    wanted = [field.name for field in (ROW_SCHEMA if table == FEATURES else ERROR_SCHEMA)]
+    try:
+        with folder.opened(name) as file, pq.ParquetFile(file) as parquet:
+            there = [field.name for field in parquet.schema_arrow]
+            rows = parquet.read([name for name in (*wanted, "segment") if name in there])
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise DatasetError(
+            f"{masked(folder.join(name))}: can't be read: {' '.join(str(error).split())}; extract it again"
+        ) from None
+    if "segment" in rows.column_names:
+        rows = rows.filter(pc.field("segment") == 0)
+    return rows.select([name for name in wanted if name in there])
+
+
+def read_track_ids(file: str | Path, spec: FeatureSpec) -> list[str]:
     """Read the id of each track of a file with features, once, in the order of the rows.
 
     Raises
@@ -181,11 +310,11 @@ def read_track_ids(file: Path, spec: FeatureSpec) -> list[str]:
     DatasetError
         If a column is missing, or a track's segments don't stand there whole, together and in order.
     """
-    with pq.ParquetFile(file) as parquet:
+    with open_parquet(file) as parquet:
         for column in (*row_columns(spec), spec.name):
             if column not in parquet.schema_arrow.names:
-                raise DatasetError(f"{file}: column {column!r} is missing; extract the dataset again")
-        return whole_tracks(parquet.read(columns=row_columns(spec)), spec.segments, file)
+                raise DatasetError(f"{masked(file)}: column {column!r} is missing; extract the dataset again")
+        return whole_tracks(parquet.read(columns=row_columns(spec)), spec.segments, masked(file))
 
 
 def feature_schema(specs: Sequence[FeatureSpec]) -> pa.Schema:

@@ -1,15 +1,20 @@
 """How a job over tracks is cut into Spark tasks, and how it tells track by track what is done."""
 
 import contextlib
+import itertools
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from genre_spark.dataset.progress import TaskCounts
+from genre_spark.spark import watch
+
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import DataFrame, SparkSession
 
 
@@ -39,6 +44,89 @@ def spread_tracks(spark: "SparkSession", tracks: pa.Table, tracks_per_task: int)
         .repartitionByRange(tasks, F.xxhash64("track_id"), "track_id")
         .sortWithinPartitions(F.xxhash64("track_id"), "track_id")
     )
+
+
+def run_tasks(
+    spark: "SparkSession",
+    work: Callable[[Any], Any],
+    items: Sequence[Any],
+    what: str,
+    on_done: Callable[[list[Any], TaskCounts], None] | None = None,
+) -> list[Any]:
+    """Run a function on each of some items, one Spark task each, and return the results in their order.
+
+    By way of an RDD: a DataFrame's planner and code generator take seconds to start, and have nothing to plan here.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        Where the work is done.
+    work : callable
+        Travels to the workers.
+    items : sequence
+        Numbers or small objects.
+    what : str
+        Shown in Spark's UI.
+    on_done : callable, optional
+        Called from a thread now and then: with the results that came since the last call, and what Spark's tasks do.
+    """
+    context = spark.sparkContext
+    done: Any = context.accumulator({}, _results())
+
+    def run(numbered: tuple[int, Any]) -> tuple[int, Any]:
+        number, item = numbered
+        result = work(item)
+        done.add({number: result})
+        return number, result
+
+    group = f"genre_spark-{uuid.uuid4().hex[:12]}"
+    told = 0
+
+    def read() -> tuple[list[Any], TaskCounts]:
+        nonlocal told
+        so_far = dict(done.value)  # a copy, as another thread adds to it
+        new = list(itertools.islice(so_far.values(), told, None))
+        told = len(so_far)
+        return new, _task_counts(context, group)
+
+    outer_group = context.getLocalProperty("spark.jobGroup.id")
+    context.setJobGroup(group, what)
+    try:
+        with watch(read, None if on_done is None else lambda state: on_done(*state)):
+            results = dict(context.parallelize(list(enumerate(items)), max(1, len(items))).map(run).collect())
+    finally:
+        context.setJobDescription("")
+        context.setLocalProperty("spark.jobGroup.id", outer_group)  # type: ignore[arg-type]
+    return [results[number] for number in range(len(items))]
+
+
+def _task_counts(context: "SparkContext", group: str) -> TaskCounts:
+    counts = TaskCounts()
+    # Whoever asks while Spark ends gets an answer all the same: nothing depends on these numbers.
+    with contextlib.suppress(Exception):
+        tracker = context.statusTracker()
+        jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
+        for stage in [tracker.getStageInfo(number) for job in jobs if job for number in job.stageIds]:
+            if stage is not None:
+                of_stage = (stage.numActiveTasks, stage.numCompletedTasks, stage.numFailedTasks)
+                counts = TaskCounts(*map(sum, zip(counts, of_stage, strict=True)))
+    return counts
+
+
+def _results() -> Any:
+    from pyspark.accumulators import AccumulatorParam
+
+    class Results(AccumulatorParam[dict[int, Any]]):
+        """Adds up results of tasks by position, so that a task that ran twice stands there once."""
+
+        def zero(self, value: dict[int, Any]) -> dict[int, Any]:
+            return {}
+
+        def addInPlace(self, value1: dict[int, Any], value2: dict[int, Any]) -> dict[int, Any]:  # noqa: N802
+            value1.update(value2)
+            return value1
+
+    return Results()
 
 
 @contextlib.contextmanager

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from genre_spark.corpora.splits import read_split
+from genre_spark.corpora.splits import audio_digest, read_split
 from genre_spark.dataset.segments import row_columns, whole_tracks
-from genre_spark.dataset.store import open_dataset, tensors_of
+from genre_spark.dataset.store import open_dataset, open_parquet, tensors_of
 from genre_spark.errors import RunError
 from genre_spark.evaluation.figures import confusion_figure, save_png
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
@@ -52,7 +51,7 @@ def evaluate(
     run: Path,
     settings: EvaluateSettings,
     *,
-    dataset_path: Path | None = None,
+    dataset_path: str | Path | None = None,
     on_tracks: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Score every track of a run's dataset and write `RUN/evaluation/`.
@@ -65,7 +64,7 @@ def evaluate(
         A finished run.
     settings : EvaluateSettings
         Size of the batches: rows that go through the model at a time.
-    dataset_path : Path, optional
+    dataset_path : str or Path, optional
         Where the run's dataset is now, if it was moved.
     on_tracks : callable, optional
         Called from a thread with the number of tracks scored so far.
@@ -83,18 +82,18 @@ def evaluate(
     record = read_run_record(run)
     description = read_description(run / BUNDLE)
     labels = description.labels
-    dataset = open_dataset(dataset_path or Path(record.dataset))
+    dataset = open_dataset(dataset_path or record.dataset)
     spec = dataset.spec(record.feature)
     if spec.digest != record.spec_digest:
-        raise RunError(f"{dataset.path}: {spec.name} was extracted anew with other numbers; train {run} again")
-    if dataset.manifest.tracks_digest != record.tracks_digest:
-        raise RunError(f"{dataset.path}: holds other tracks than {run} was trained on; train again")
+        raise RunError(f"{dataset}: {spec.name} was extracted anew with other numbers; train {run} again")
+    if audio_digest(dataset.tracks(), read_split(run / SPLIT)) != record.tracks_digest:
+        raise RunError(f"{dataset}: holds other tracks than {run} was trained on, or others' audio; train again")
     done = spark.sparkContext.accumulator(0)
     bundle = spark.sparkContext.broadcast(
         {file.name: file.read_bytes() for file in (run / BUNDLE).iterdir() if file.is_file()}
     )
     score_files = _file_scorer(bundle, description.model_dump_json(), settings.batch_size, done.add)
-    files = pa.table({"file": [str(file) for file in dataset.files()]})
+    files = pa.table({"file": dataset.files()})
     scored = (
         spark.createDataFrame(files)
         .repartitionByRange(files.num_rows, "file")
@@ -135,7 +134,7 @@ def _file_scorer(
                 per_track = len(spec.segment_starts_s)
                 # Whole tracks, as many as fit into a batch: a file holds nothing else.
                 size = max(1, batch_size // per_track) * per_track
-                with pq.ParquetFile(path) as parquet:
+                with open_parquet(path) as parquet:
                     for rows in parquet.iter_batches(size, columns=[*row_columns(spec), spec.name]):
                         predicted = _predicted(bundle, whole_tracks(rows, spec.segments, path), rows[spec.name])
                         on_scored(predicted.num_rows)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -22,6 +22,8 @@ def extract_file(
     features: Iterable[str | FeatureSpec] = ("mfcc_mean", "mfcc", "melgram"),
     *,
     max_duration_s: float = 1_800.0,
+    max_file_mb: int = 1_024,
+    shortened: Literal["error", "keep"] = "error",
 ) -> dict[str, np.ndarray]:
     """Features of one audio file.
 
@@ -31,8 +33,8 @@ def extract_file(
         A path or a `file://` URI.
     features : iterable of str or FeatureSpec
         Names of the study's features, or specs; a single name may stand alone.
-    max_duration_s : float
-        Longest clip that is decoded, in seconds.
+    max_duration_s, max_file_mb, shortened
+        As `genre_spark.features.decode` takes them.
 
     Returns
     -------
@@ -49,7 +51,8 @@ def extract_file(
     if isinstance(features, str):
         features = [features]
     specs = [feature if isinstance(feature, FeatureSpec) else resolve_specs([feature])[0] for feature in features]
-    return finite_features(decode(path, max_duration_s=max_duration_s), specs, path)
+    pcm = decode(path, max_duration_s=max_duration_s, max_file_mb=max_file_mb, shortened=shortened)
+    return finite_features(pcm, specs, path)
 
 
 def finite_features(pcm: Pcm, specs: Sequence[FeatureSpec], source: str | Path) -> dict[str, np.ndarray]:

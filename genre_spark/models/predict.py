@@ -13,6 +13,7 @@ from genre_spark.files import printable
 from genre_spark.models.architectures import probabilities
 from genre_spark.models.bundle import Bundle
 from genre_spark.models.vote import soft_vote
+from genre_spark.settings import AudioSettings
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Failure:
 
 
 def predict_files(
-    bundle: Bundle, paths: Sequence[str | Path], *, max_duration_s: float = 1_800.0, batch_size: int = 32
+    bundle: Bundle, paths: Sequence[str | Path], *, audio: AudioSettings | None = None, batch_size: int = 32
 ) -> Iterator[Prediction | Failure]:
     """Predict the genre of audio files.
 
@@ -59,8 +60,8 @@ def predict_files(
         From `load_bundle`.
     paths : sequence of str or Path
         Audio files.
-    max_duration_s : float
-        Longest clip that is decoded, in seconds.
+    audio : AudioSettings, optional
+        Limits on what is decoded; by default those of the settings.
     batch_size : int
         Files, or segments of files, that go through the model at a time.
 
@@ -71,13 +72,14 @@ def predict_files(
     """
     spec = bundle.description.spec
     per_file = len(spec.segment_starts_s)
+    decoding = (audio or AudioSettings()).decoding()
     remaining = iter(paths)
     while batch := list(islice(remaining, max(1, batch_size // per_file))):
         arrays: list[np.ndarray] = []
         failures: dict[int, Failure] = {}
         for position, path in enumerate(batch):
             try:
-                arrays.append(extract_file(path, [spec], max_duration_s=max_duration_s)[spec.name])
+                arrays.append(extract_file(path, [spec], **decoding)[spec.name])
             except AudioError as error:
                 failures[position] = Failure(printable(path), type(error).__name__, str(error))
             except Exception as error:

@@ -47,7 +47,7 @@ class RunRecord(BaseModel):
     settings : dict
         All settings, as `Settings.model_dump(mode="json")` gives them.
     spec_digest, split_digest, tracks_digest : str
-        What decided the feature's numbers, which track stands in which part, and the dataset's track table.
+        What decided the feature's numbers, which track stands in which part, and whose audio the split's tracks had.
     tracks : dict of str to int
         Number of tracks in each part.
     leaks : LeakAudit

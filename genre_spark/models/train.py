@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from genre_spark.corpora.leaks import assert_no_leak, audit_leaks, crossing_tracks
-from genre_spark.corpora.splits import GROUPED, Scheme, make_split, split_digest, write_split
+from genre_spark.corpora.splits import GROUPED, Scheme, audio_digest, make_split, split_digest, write_split
 from genre_spark.dataset.feed import Batch, Feed, open_feed
 from genre_spark.dataset.scaler import Scaler, fit_scaler
 from genre_spark.dataset.store import Dataset
@@ -98,7 +98,7 @@ def train(
     counts = {row["values"]: row["counts"] for row in split["part"].value_counts().to_pylist()}
     for part in ("training", "validation"):
         if not counts.get(part):
-            raise SplitError(f"{dataset.path}: the {scheme} split has no {part} tracks; take another --split")
+            raise SplitError(f"{dataset}: the {scheme} split has no {part} tracks; take another --split")
     labels = sorted(set(split["genre"].to_pylist()))
     with staging_folder(run, RunError) as staging:
         model, scaler, history, training_s = _fit(dataset, architecture, split, labels, settings, on_epoch)
@@ -110,11 +110,11 @@ def train(
             model=model_name,
             feature=spec.name,
             split=scheme,
-            dataset=str(dataset.path),
+            dataset=dataset.folder.address,
             settings=settings.model_dump(mode="json"),
             spec_digest=spec.digest,
             split_digest=split_digest(split),
-            tracks_digest=dataset.manifest.tracks_digest,
+            tracks_digest=audio_digest(tracks, split),
             tracks=counts,
             leaks=leaks,
             labels=labels,

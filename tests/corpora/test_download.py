@@ -36,7 +36,7 @@ ZIP = "fma_small.zip"
 
 
 def wait_for(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
@@ -393,10 +393,11 @@ def test_a_silent_server_is_asked_again(download, root, published, site):
 
 
 def test_a_busy_server_is_waited_for_as_long_as_it_asks(download, root, published, site):
-    site.answers[ZIP] = [Answer(status=503, headers={"Retry-After": "100"})]
+    asked_s, longest_s = 100, 0.3
+    site.answers[ZIP] = [Answer(status=503, headers={"Retry-After": str(asked_s)})]
     begin = time.monotonic()
-    download(patience=replace(QUICK, longest_wait_s=0.3))
-    assert 0.3 <= time.monotonic() - begin < 50
+    download(patience=replace(QUICK, longest_wait_s=longest_s))
+    assert longest_s <= time.monotonic() - begin < asked_s / 2
     assert_complete(root, published)
 
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from genre_spark.dataset.store import (
     FEATURES,
+    FILES_SCHEMA,
     FORMAT_VERSION,
     MANIFEST,
     Dataset,
@@ -64,8 +66,10 @@ class SmallDatasets:
 
         (path / FEATURES).mkdir(parents=True)
         number = 0
+        listed: list[dict[str, object]] = []
         for part, sizes in enumerate(layout):
-            with pq.ParquetWriter(path / FEATURES / f"part-{part:05d}.parquet", schema) as writer:
+            name = f"{FEATURES}/part-{part:05d}.parquet"
+            with pq.ParquetWriter(path / name, schema) as writer:
                 for size in sizes:
                     numbers = range(number, number + size)
                     number += size
@@ -75,11 +79,17 @@ class SmallDatasets:
                     ]
                     arrays = [{spec.name: features(n, spec) for spec in specs} for n in numbers]
                     writer.write_table(feature_table(rows, arrays, specs))
+            size = (path / name).stat().st_size
+            listed.append(
+                {"table": FEATURES, "name": name, "rows": pq.read_metadata(path / name).num_rows, "bytes": size}
+            )
+        pq.write_table(pa.Table.from_pylist(listed, schema=FILES_SCHEMA), path / "files-00001.parquet")
         manifest = Manifest(
             format_version=FORMAT_VERSION,
+            commit=1,
+            files="files-00001.parquet",
             specs=specs,
             digests={spec.name: spec.digest for spec in specs},
-            tracks_digest="0" * 16,
             counts={
                 "tracks": number,
                 "features": number,
@@ -90,6 +100,7 @@ class SmallDatasets:
             versions={},
             audio={},
             created="2026-01-01T00:00:00+00:00",
+            changed="2026-01-01T00:00:00+00:00",
             wall_s=0.0,
         )
         (path / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")

@@ -12,10 +12,12 @@ import xxhash
 
 from genre_spark.corpora.tracks import read_tracks, track_table
 from genre_spark.dataset.extract import extract
+from genre_spark.dataset.progress import Progress
 from genre_spark.dataset.store import MANIFEST, Dataset, open_dataset, tensors_of
 from genre_spark.errors import DatasetError, ExtractionFailed
 from genre_spark.features import decode, extract_file, resolve_specs
 from genre_spark.features.measure import pcm_hash
+from genre_spark.filesystems import local_path
 from genre_spark.settings import Settings, load_settings
 
 SPECS = resolve_specs(["mfcc_mean"])
@@ -75,7 +77,7 @@ def test_an_unreadable_file_is_an_error_row_with_class_and_reason(dataset: Datas
 
 
 def test_files_hold_row_groups_of_the_wanted_size(dataset: Dataset) -> None:
-    assert len(dataset.files()) == 3
+    assert len(dataset.files()) == 6
     for file in dataset.files():
         groups = pq.read_metadata(file)
         assert all(groups.row_group(group).num_rows <= 4 for group in range(groups.num_row_groups))
@@ -99,7 +101,9 @@ def test_a_second_run_changes_nothing(spark: object, dataset: Dataset, corpus: P
 
 def test_other_features_need_overwrite(spark: object, dataset: Dataset, corpus: Path, settings: Settings) -> None:
     before = snapshot(dataset.path)
-    with pytest.raises(DatasetError, match="other tracks, features or settings; replace it with --overwrite"):
+    with pytest.raises(
+        DatasetError, match=r"holds a dataset of other features \(mfcc_mean, mfcc, melgram\); .* --overwrite"
+    ):
         extract(spark, read_tracks(corpus), SPECS, dataset.path, settings)
     assert snapshot(dataset.path) == before
 
@@ -139,10 +143,13 @@ def test_a_failed_extraction_never_takes_the_place_of_a_dataset(
     good = extract(spark, read_tracks(corpus).slice(0, 2), SPECS, tmp_path / "d", settings)
     before = snapshot(good.path)
     gone = track_table([{"track_id": "x", "uri": "file:///nowhere.mp3"}], "test")
-    with pytest.raises(ExtractionFailed, match=r"d\.failed: 1 of 1 tracks failed"):
+    with pytest.raises(ExtractionFailed, match=r"d: is as it was; .*_work/\w+: 1 of 1 tracks failed"):
         extract(spark, gone, SPECS, good.path, settings, overwrite=True)
-    assert snapshot(good.path) == before
-    assert open_dataset(tmp_path / "d.failed").errors()["track_id"].to_pylist() == ["x"]
+    assert open_dataset(good.path).tracks()["track_id"].to_pylist() == good.tracks()["track_id"].to_pylist()
+    after = snapshot(good.path)
+    assert {name: after[name] for name in before} == before
+    (errors,) = (tmp_path / "d" / "_work").glob("*/errors/*.parquet")
+    assert pq.read_table(errors)["track_id"].to_pylist() == ["x"]
 
 
 def test_a_failed_extraction_is_tried_again(
@@ -182,7 +189,7 @@ def test_the_order_of_the_track_table_changes_no_byte(
     tracks = read_tracks(corpus).slice(6, 12)
     one = extract(spark, tracks, SPECS, tmp_path / "one", settings)
     two = extract(spark, tracks.take(list(range(11, -1, -1))), SPECS, tmp_path / "two", settings)
-    assert [file.read_bytes() for file in one.files()] == [file.read_bytes() for file in two.files()]
+    assert [Path(file).read_bytes() for file in one.files()] == [Path(file).read_bytes() for file in two.files()]
 
 
 def test_an_unwritable_place_is_named(spark: object, corpus: Path, settings: Settings, tmp_path: Path) -> None:
@@ -191,16 +198,26 @@ def test_an_unwritable_place_is_named(spark: object, corpus: Path, settings: Set
         extract(spark, read_tracks(corpus), SPECS, tmp_path / "file" / "d", settings)
 
 
-def test_progress_is_told_track_by_track_and_ends_with_all(
+def test_progress_grows_and_its_last_word_is_the_summary(
     spark: object, corpus: Path, tmp_path: Path, settings: Settings
 ) -> None:
-    whole = settings.model_copy(update={"extract": load_settings([], ["extract.tracks_per_file=100"]).extract})
-    told: list[int] = []
-    dataset = extract(spark, read_tracks(corpus), resolve_specs(["mfcc"]), tmp_path / "d", whole, on_tracks=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 24
-    assert any(0 < done < 24 for done in told), "one task did it all, and told of it on the way"
-    assert sorted(path.name for path in dataset.path.iterdir()) == ["errors", "extraction.json", "features"]
+    told: list[Progress] = []
+    dataset = extract(spark, corpus, resolve_specs(["mfcc"]), tmp_path / "d", settings, on_progress=told.append)
+    done = [progress.done for progress in told]
+    assert done == sorted(done)
+    assert any(0 < count < 24 for count in done), "it tells on the way, too"
+    last = told[-1]
+    assert (last.tracks, last.to_compute, last.done, last.errors) == (24, 24, 24, {"AudioUndecodable": 1})
+    assert last.audio_bytes == sum(local_path(uri, DatasetError).stat().st_size for uri in uris_of(corpus))
+    assert last.written_bytes == sum(row["bytes"] for row in dataset.listed.to_pylist())
+    assert 0 < last.core_s < 2 * last.wall_s + 1
+    assert last.phase == "done"
+    names = sorted(path.name for path in dataset.path.iterdir() if path.name != "_lock")
+    assert names == ["errors", "extraction.json", "features", dataset.manifest.files]
+
+
+def uris_of(corpus: Path) -> list[str]:
+    return read_tracks(corpus)["uri"].to_pylist()
 
 
 def test_a_track_that_takes_too_long_is_an_error_row_and_the_others_are_not(

@@ -50,7 +50,9 @@ def test_features_of_a_bucket_are_byte_for_byte_those_of_the_same_files_on_disk(
     from_bucket = extract(spark_with_store, remote, specs, tmp_path / "remote", settings)
     from_disk = extract(spark_with_store, load_folder(library.parent), specs, tmp_path / "local", settings)
     assert from_bucket.manifest.counts == {"tracks": 6, "features": 4, "rows": 4, "errors": 2}
-    assert rows(from_bucket, "features").drop_columns("uri").equals(rows(from_disk, "features").drop_columns("uri"))
+    # The stores have clocks of their own, and the bytes of the copies are the same.
+    own = ["uri", "audio_modified"]
+    assert rows(from_bucket, "features").drop_columns(own).equals(rows(from_disk, "features").drop_columns(own))
     errors = from_bucket.errors().sort_by("track_id").to_pylist()
     assert [error["error"] for error in errors] == ["AudioNotFound", "AudioUndecodable"]
     assert errors[0]["detail"] == "s3://music/library/gone.mp3: no such file or folder; check the bucket's name too"

@@ -2,7 +2,9 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 import genre_spark.dataset.feed as feed_module
 from genre_spark.dataset.feed import Batch, open_feed
+from genre_spark.dataset.store import open_dataset
 from genre_spark.errors import DatasetError, FeedError
 from genre_spark.features import Segments
 
@@ -141,7 +144,7 @@ def test_memory_is_filled_once_and_only_if_everything_fits(small_datasets):
             dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=N_TRACKS * 60 + spare, seed=1
         )
         list(feed.epoch(0))
-        moved = dataset.files()[0]
+        moved = Path(dataset.files()[0])
         hidden = moved.with_name("hidden")
         moved.rename(hidden)
         if comes_again:
@@ -218,23 +221,26 @@ def test_no_labels_no_files_no_feature_and_no_batch_size_are_refused(small_datas
         open_feed(dataset, "melgram", wanted, batch_size=0)
     with pytest.raises(DatasetError, match="has no feature 'mfcc'"):
         open_feed(dataset, "mfcc", wanted, batch_size=4)
-    for file in dataset.files():
-        file.unlink()
-    with pytest.raises(FeedError, match=r"no part-\*\.parquet; extract it"):
-        open_feed(dataset, "melgram", wanted, batch_size=4)
+    empty = replace(dataset, listed=dataset.listed.slice(0, 0))
+    with pytest.raises(FeedError, match="holds no file with features; extract it"):
+        open_feed(empty, "melgram", wanted, batch_size=4)
 
 
 def test_a_track_that_stands_in_two_files_is_refused(small_datasets):
     dataset = small_datasets.write()
-    file = dataset.files()[0]
+    file = Path(dataset.files()[0])
     file.with_name("part-00009.parquet").write_bytes(file.read_bytes())
+    listed = dataset.listed.to_pylist()
+    twice = [*listed, listed[0] | {"name": "features/part-00009.parquet"}]
+    pq.write_table(pa.Table.from_pylist(twice, schema=dataset.listed.schema), dataset.path / dataset.manifest.files)
+    dataset = open_dataset(dataset.path)
     with pytest.raises(FeedError, match=r"part-00009\.parquet: track 'track 0000 ö' stands in .*part-00000\.parquet"):
         open_feed(dataset, "melgram", labels(small_datasets), batch_size=4)
 
 
 def test_a_missing_column_is_refused_by_name(small_datasets):
     dataset = small_datasets.write()
-    file = dataset.files()[1]
+    file = Path(dataset.files()[1])
     pq.write_table(pq.read_table(file).drop_columns("melgram"), file)
     with pytest.raises(DatasetError, match=r"part-00001\.parquet: column 'melgram' is missing"):
         open_feed(dataset, "melgram", labels(small_datasets), batch_size=4)
@@ -277,7 +283,7 @@ def rewrite(file, **columns):
 )
 def test_a_tensor_column_of_another_form_is_refused(small_datasets, tensors, cache_bytes):
     dataset = small_datasets.write()
-    rewrite(dataset.files()[0], melgram=tensors)
+    rewrite(Path(dataset.files()[0]), melgram=tensors)
     feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=cache_bytes)
     with pytest.raises(FeedError, match=r"melgram.*extract the dataset again") as refusal:
         list(feed.epoch(0))
@@ -289,12 +295,12 @@ def test_tracks_that_vanish_or_double_after_opening_are_noticed(small_datasets, 
     dataset = small_datasets.write()
     options = {"batch_size": 4, "cache_bytes": cache_bytes, "seed": seed}
     feed = open_feed(dataset, "melgram", labels(small_datasets), **options)
-    ids = pq.read_table(dataset.files()[-1])["track_id"].to_pylist()
-    rewrite(dataset.files()[-1], track_id=pa.array([*ids[:-1], "somebody else"]))
+    ids = pq.read_table(Path(dataset.files()[-1]))["track_id"].to_pylist()
+    rewrite(Path(dataset.files()[-1]), track_id=pa.array([*ids[:-1], "somebody else"]))
     with pytest.raises(FeedError, match=f"1 of {N_TRACKS} tracks did not come in this epoch, among them '{ids[-1]}'"):
         list(feed.epoch(0))
     feed = open_feed(dataset, "melgram", labels(small_datasets, range(N_TRACKS - 1)), **options)
-    rewrite(dataset.files()[-1], track_id=pa.array([*ids[:-1], ids[0]]))
+    rewrite(Path(dataset.files()[-1]), track_id=pa.array([*ids[:-1], ids[0]]))
     with pytest.raises(FeedError, match=f"track '{ids[0]}' came twice"):
         list(feed.epoch(0))
 
@@ -361,7 +367,7 @@ def test_tensors_of_segments_are_cached_only_if_all_segments_fit(small_datasets)
         cache = 3 * N_TRACKS * 60 + spare
         feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=cache)
         list(feed.epoch(0))
-        moved = dataset.files()[0]
+        moved = Path(dataset.files()[0])
         hidden = moved.rename(moved.with_name("hidden"))
         if comes_again:
             assert len(numbers_of(feed.epoch(1))) == 3 * N_TRACKS
@@ -383,7 +389,7 @@ def test_a_segment_that_is_not_finite_is_refused_by_track_and_number(small_datas
 
 def test_a_file_with_part_of_a_tracks_segments_is_refused(small_datasets):
     dataset = small_datasets.write(segments=THREE)
-    file = dataset.files()[0]
+    file = Path(dataset.files()[0])
     pq.write_table(pq.read_table(file).slice(0, 23), file)
     with pytest.raises(
         DatasetError, match=r"part-00000\.parquet: the rows of track 'track 0007 ö' are not its segments"
@@ -404,7 +410,7 @@ def test_segments_that_change_after_opening_are_noticed(small_datasets, cache_by
     dataset = small_datasets.write(segments=THREE)
     options = {"batch_size": 4, "cache_bytes": cache_bytes, "seed": seed}
     feed = open_feed(dataset, "melgram", labels(small_datasets), **options)
-    file = dataset.files()[-1]
+    file = Path(dataset.files()[-1])
     rewrite(file, segment=pa.array([*pq.read_table(file)["segment"].to_pylist()[:-3], *last], pa.int32()))
     with pytest.raises(FeedError, match=message):
         list(feed.epoch(0))
@@ -415,7 +421,7 @@ def test_segments_that_vanish_after_opening_are_counted(small_datasets, cache_by
     dataset = small_datasets.write(segments=THREE)
     options = {"batch_size": 4, "cache_bytes": cache_bytes, "seed": seed}
     feed = open_feed(dataset, "melgram", labels(small_datasets), **options)
-    file = dataset.files()[-1]
+    file = Path(dataset.files()[-1])
     pq.write_table(pq.read_table(file).slice(0, 28), file)
     message = rf"2 of {3 * N_TRACKS} segments did not come in this epoch, among them 'track 0018 ö' \(segment 1\)"
     with pytest.raises(FeedError, match=message):

@@ -44,7 +44,7 @@ def plant(file: Path, key: bytes, content: bytes) -> None:
 def test_a_pickle_in_a_parquet_file_is_refused_by_name_and_not_run(small_datasets, tmp_path, key):
     marker = tmp_path / "marker"
     dataset = small_datasets.write()
-    plant(dataset.files()[1], key.encode(), payload(marker))
+    plant(Path(dataset.files()[1]), key.encode(), payload(marker))
     with pytest.raises(DatasetError, match=rf"part-00001\.parquet: key '{key}'") as refusal:
         open_feed(dataset, "melgram", {small_datasets.track_id(0): 0}, batch_size=2)
     assert "\n" not in str(refusal.value)
@@ -55,8 +55,8 @@ def test_a_pickle_in_a_parquet_file_is_refused_by_name_and_not_run(small_dataset
 def test_a_metadata_file_with_a_pickle_is_refused_by_name_and_not_run(small_datasets, tmp_path, name):
     marker = tmp_path / "marker"
     dataset = small_datasets.write()
-    metadata_file = dataset.files()[0].parent / name
-    shutil.copy(dataset.files()[0], metadata_file)
+    metadata_file = Path(dataset.files()[0]).parent / name
+    shutil.copy(Path(dataset.files()[0]), metadata_file)
     plant(metadata_file, b"dataset-toolkit.unischema.v1", payload(marker))
     with pytest.raises(DatasetError, match=rf"features/{name}: "):
         open_feed(dataset, "melgram", {small_datasets.track_id(0): 0}, batch_size=2)
@@ -66,7 +66,7 @@ def test_a_metadata_file_with_a_pickle_is_refused_by_name_and_not_run(small_data
 def test_petastorm_itself_runs_no_pickle_even_where_nothing_was_refused_before(small_datasets, tmp_path):
     marker = tmp_path / "marker"
     dataset = small_datasets.write([[3]])
-    file = dataset.files()[0]
+    file = Path(dataset.files()[0])
     content = payload(marker)
     plant(file, b"dataset-toolkit.unischema.v1", content)
     for name in ("_common_metadata", "_metadata"):
@@ -138,7 +138,7 @@ for seed in (None, 0):
 
 
 def test_a_reader_for_several_epochs_is_refused(small_datasets):
-    url = small_datasets.write().files()[0].as_uri()
+    url = Path(small_datasets.write().files()[0]).as_uri()
     with pytest.raises(ValueError, match="one reader per epoch"):
         make_batch_reader([url], reader_pool_type="dummy", num_epochs=3)
 
@@ -146,7 +146,7 @@ def test_a_reader_for_several_epochs_is_refused(small_datasets):
 def test_a_hundred_tiny_row_groups_are_read_in_their_order(small_datasets):
     # With petastorm's own thread this took 0.1 s for about every fourth row group.
     dataset = small_datasets.write([[1] * 100])
-    reader = make_batch_reader([dataset.files()[0].as_uri()], reader_pool_type="dummy", shuffle_row_groups=False)
+    reader = make_batch_reader([Path(dataset.files()[0]).as_uri()], reader_pool_type="dummy", shuffle_row_groups=False)
     assert [str(group.track_id[0]) for group in reader] == [small_datasets.track_id(n) for n in range(100)]
 
 

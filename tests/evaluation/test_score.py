@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import classification_report, confusion_matrix
 
 from genre_spark.corpora.splits import read_split
-from genre_spark.dataset.store import Dataset
+from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.errors import BundleError, DatasetError, RunError
 from genre_spark.evaluation.score import evaluate
 from genre_spark.models.bundle import load_bundle
@@ -122,8 +124,12 @@ def test_other_tracks_under_the_same_name_are_refused(
     run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path
 ) -> None:
     other = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
-    manifest = json.loads((other / "extraction.json").read_text()) | {"tracks_digest": "f" * 16}
-    (other / "extraction.json").write_text(json.dumps(manifest))
+    file = Path(open_dataset(other).files()[0])
+    table = pq.read_table(file)
+    signals = pa.array(["0" * 32, *table["pcm_hash"].to_pylist()[1:]])
+    pq.write_table(
+        table.set_column(table.schema.names.index("pcm_hash"), table.schema.field("pcm_hash"), signals), file
+    )
     with pytest.raises(RunError, match="holds other tracks than .* was trained on; train again"):
         evaluate(spark, run, settings.evaluate, dataset_path=other)
 
