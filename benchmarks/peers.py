@@ -10,6 +10,7 @@ are let go; the Spark job also writes them to Parquet. What isn't installed is l
 import functools
 import glob
 import importlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -126,15 +127,16 @@ def reason_to_leave_out(way: str) -> str | None:
 
 def main(
     clips: Annotated[str, typer.Option(help="Glob of audio files; of stereo, at 44.1 kHz.")],
-    most: Annotated[int, typer.Option(help="Clips to take at the most.")] = 240,
+    tracks: Annotated[int, typer.Option(help="Clips to take; they are repeated.")] = 1000,
     compared: Annotated[int, typer.Option(help="Clips whose values are compared with librosa's.")] = 5,
     processes: Annotated[int, typer.Option(help="Processes at a time.")] = os.cpu_count() or 1,
     rounds: Annotated[int, typer.Option(help="Times that each way is taken.")] = 3,
     only: Annotated[str, typer.Option(help="Take the ways whose names hold this.")] = "",
 ) -> None:
-    paths = sorted(glob.glob(clips, recursive=True))[:most]  # noqa: PTH207 (the pattern may be absolute)
-    if not paths:
+    found = sorted(glob.glob(clips, recursive=True))  # noqa: PTH207 (the pattern may be absolute)
+    if not found:
         raise SystemExit(f"error: no clip matches {clips!r}")
+    paths = list(itertools.islice(itertools.cycle(found), tracks))
     console = Console(width=120)
     reasons = {way: in_a_fresh_process(reason_to_leave_out, way) for way in WAYS if only in way}
     for way, reason in reasons.items():
@@ -146,7 +148,7 @@ def main(
         for way in ways:
             seconds[way].append(in_a_fresh_process(run_way, way, paths, processes))
     libraries = dict.fromkeys(WAYS[way][2] for way in ways)
-    sample = paths[:: max(1, len(paths) // compared)][:compared]
+    sample = found[:: max(1, len(found) // compared)][:compared]
     differences = {
         library: in_a_fresh_process(peer_features.largest_differences, library, sample) for library in libraries
     }
