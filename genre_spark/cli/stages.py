@@ -12,6 +12,21 @@ from genre_spark.cli.progress import counted
 
 app = typer.Typer()
 
+# Options of the stages that keep a dataset up to date.
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try tracks again that are error rows.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Remove tracks that the track table lacks.")]
+Wait = Annotated[
+    float | None, typer.Option(metavar="SECONDS", min=0, help="How long to wait for another job on the same dataset.")
+]
+ProgressJson = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Add a JSON line to it every extract.progress_s seconds; - is standard output, which then has nothing "
+        "else.",
+    ),
+]
+
 
 @app.command()
 @stage
@@ -22,20 +37,10 @@ def extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Compute all anew, and replace a dataset of other features.")
     ] = False,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try tracks again that are error rows.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove tracks that the track table lacks.")] = False,
-    wait: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", min=0, help="How long to wait for another job on the same dataset."),
-    ] = None,
-    progress_json: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Add a JSON line to it every extract.progress_s seconds; - is standard output, which then has nothing "
-            "else.",
-        ),
-    ] = None,
+    retry_errors: RetryErrors = False,
+    prune: Prune = False,
+    wait: Wait = None,
+    progress_json: ProgressJson = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
@@ -164,3 +169,40 @@ def predict(
     print_predictions(results, format_)
     if all(isinstance(result, Failure) for result in results):
         raise typer.Exit(1)
+
+
+@app.command()
+@stage
+def predict_library(
+    tracks: Annotated[Path, typer.Option(metavar="TRACKS.parquet", help="Track table; genres may be unknown.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle folder, RUN/bundle.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Predictions: a folder, or an address such as s3://...")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Predict all anew, and replace predictions of another model.")
+    ] = False,
+    retry_errors: RetryErrors = False,
+    prune: Prune = False,
+    wait: Wait = None,
+    progress_json: ProgressJson = None,
+    config: Config = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Bring the predictions for a library up to date, with Spark: only what is new or changed is predicted."""
+    from genre_spark.cli.extraction import extraction_shown, summary_line
+    from genre_spark.filesystems import masked
+    from genre_spark.models.bundle import read_description
+    from genre_spark.spark import build_session
+
+    settings = read_settings(config, [*(set_ or ()), *([] if wait is None else [f"extract.wait_s={wait}"])])
+    read_description(bundle)  # before anything is started
+    from genre_spark.models.library import predict_library as run_prediction
+
+    every_s = settings.extract.progress_s
+    with extraction_shown(stderr, progress_json=progress_json, every_s=every_s, dataset=masked(out)) as show:
+        predictions = run_prediction(
+            lambda: build_session(settings.spark, "genre-spark predict-library"), tracks, bundle, out, settings,
+            overwrite=overwrite, retry_errors=retry_errors, prune=prune, on_progress=show,
+        )  # fmt: skip
+    if progress_json != "-":
+        stdout.print(escape(summary_line(show.last, predictions)))

@@ -22,8 +22,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre_spark.dataset.progress import WrittenFile
-from genre_spark.dataset.store import ERRORS, FEATURES, FILES_SCHEMA, MANIFEST, Manifest, read_rows
+from genre_spark.dataset.store import (
+    ERRORS,
+    FEATURES,
+    FILES_SCHEMA,
+    FORMAT_VERSION,
+    INSTALL_NEWER,
+    MANIFEST,
+    Manifest,
+    read_rows,
+)
 from genre_spark.errors import DatasetError
+from genre_spark.filesystems import masked
 from genre_spark.folders import Folder
 
 logger = logging.getLogger(__name__)
@@ -65,10 +75,21 @@ def commit(folder: Folder, work: str, manifest: Manifest, kept: pa.Table, writte
 def finish_commits(folder: Folder) -> None:
     """Carry out to the end what a job that died had decided."""
     for work in attempts(folder):
+        where = f"{work}/{JOURNAL}"
         try:
-            journal = json.loads(folder.read(f"{work}/{JOURNAL}"))
+            journal = json.loads(folder.read(where))
+            version = journal["manifest"]["format_version"]
         except FileNotFoundError:
             continue
+        except (ValueError, LookupError, TypeError):
+            raise DatasetError(
+                f"{masked(folder.join(where))}: can't be read: the disk is damaged; delete it to go on"
+            ) from None
+        if version != FORMAT_VERSION:
+            raise DatasetError(
+                f"{masked(folder.join(where))}: format_version={version!r}, this program writes {FORMAT_VERSION}; "
+                f"{INSTALL_NEWER}"
+            )
         logger.warning("%s: another job died while it committed; its commit is completed first", folder)
         _carry_out(folder, journal)
 

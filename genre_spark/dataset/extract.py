@@ -6,7 +6,6 @@ joined and rows that no longer hold are dropped (`rewrite`); all becomes part of
 
 import itertools
 import logging
-import math
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,10 +21,10 @@ from genre_spark.corpora.tracks import stream_tracks
 from genre_spark.dataset.commit import WORK, begin_attempt, commit, finish_commits, is_list, left_files
 from genre_spark.dataset.lease import leased
 from genre_spark.dataset.ledger import PLAN_SCHEMA, Ledger
-from genre_spark.dataset.part import TASKS_PER_PLAN, Part
+from genre_spark.dataset.part import TASKS_PER_PLAN
+from genre_spark.dataset.product import Features
 from genre_spark.dataset.progress import Progress, Receipt, Tally, WrittenFile
 from genre_spark.dataset.rewrite import Group, Rewriting, grouped
-from genre_spark.dataset.segments import common_segments
 from genre_spark.dataset.store import (
     ERRORS,
     FEATURES,
@@ -69,7 +68,7 @@ class _Job:
     folder: Folder
     before: Dataset | None
     work: str
-    specs: Sequence[FeatureSpec]
+    product: Features
     settings: Settings
     spark: "SparkSource"
     tally: Tally
@@ -128,10 +127,28 @@ def extract(
         If no track could be read, or more failed than the settings allow. What was computed is committed by then;
         where that would replace a dataset that didn't fail (`overwrite`), it is kept beside it for the next try.
     """
-    common_segments(specs)
+    return bring_up_to_date(
+        spark, tracks, Features(specs), out, settings,
+        overwrite=overwrite, retry_errors=retry_errors, prune=prune, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def bring_up_to_date(
+    spark: "SparkSource",
+    tracks: pa.Table | Path,
+    product: Features,
+    out: str | Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    retry_errors: bool = False,
+    prune: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Dataset:
+    """Do what `extract` does, for any product."""
     folder = Folder(out, DatasetError)
     tally = Tally(on_progress)
-    _standing(folder, specs, settings, overwrite=overwrite)
+    _standing(folder, product, settings, overwrite=overwrite)
     source = str(tracks) if isinstance(tracks, Path) else "the track table"
     pieces = stream_tracks(tracks, source)
     first = next(pieces)  # what is no track table is refused before anything is written
@@ -141,14 +158,14 @@ def extract(
         tally.set(phase="planning")
         # Another job may have been at work until now.
         finish_commits(folder)
-        before = _standing(folder, specs, settings, overwrite=overwrite)
-        job = _Job(folder, before, f"{WORK}/{uuid.uuid4().hex[:12]}", specs, settings, spark, tally)
+        before = _standing(folder, product, settings, overwrite=overwrite)
+        job = _Job(folder, before, f"{WORK}/{uuid.uuid4().hex[:12]}", product, settings, spark, tally)
         _warn_of_versions(before)
         count = ledger.add_tracks(_told(itertools.chain([first], pieces), tally), source)
         kept = before if before is not None and not overwrite else None
         if kept is not None:
             ledger.add_dataset(kept)
-        fingerprint = _fingerprint(specs, settings)
+        fingerprint = _fingerprint(product, settings)
         found: Counter[str] = Counter()
         for table, name, rows in left_files(folder, fingerprint):
             ledger.add_found(table, name, rows)
@@ -200,18 +217,19 @@ def _by_hash(settings: Settings) -> bool:
     return settings.extract.changed_by == "hash"
 
 
-def _fingerprint(specs: Sequence[FeatureSpec], settings: Settings) -> dict[str, Any]:
+def _fingerprint(product: Features, settings: Settings) -> dict[str, Any]:
     """What two jobs must have in common for the one to go on with what the other computed."""
     return {
         "format_version": FORMAT_VERSION,
-        "digests": {spec.name: spec.digest for spec in specs},
+        "digests": {spec.name: spec.digest for spec in product.specs},
+        "predictor": product.predictor.model_dump() if product.predictor is not None else None,
         "audio": settings.audio.decoding(),
         "changed_by": settings.extract.changed_by,
         "versions": versions_of(LIBRARIES),
     }
 
 
-def _standing(folder: Folder, specs: Sequence[FeatureSpec], settings: Settings, *, overwrite: bool) -> Dataset | None:
+def _standing(folder: Folder, product: Features, settings: Settings, *, overwrite: bool) -> Dataset | None:
     """Open the dataset that is to be changed; refuse what is none, or a different one."""
     there = folder.names()
     names = [name for name in there if not name.startswith("_")]
@@ -230,7 +248,10 @@ def _standing(folder: Folder, specs: Sequence[FeatureSpec], settings: Settings, 
     if overwrite:
         return dataset
     manifest = dataset.manifest
-    wanted = {spec.name: spec.digest for spec in specs}
+    wanted = {spec.name: spec.digest for spec in product.specs}
+    if manifest.predictor != product.predictor:
+        then = f"predictions of another model ({manifest.predictor.digest})" if manifest.predictor else "features"
+        raise DatasetError(f"{folder}: holds {then}; take another folder for --out, or replace it with --overwrite")
     if (manifest.digests, manifest.audio) != (wanted, settings.audio.decoding()):
         raise DatasetError(
             f"{folder}: holds a dataset of {_difference(manifest, wanted, settings)}; take another folder for --out, "
@@ -265,16 +286,9 @@ def _compute(job: _Job, ledger: Ledger, to_compute: int) -> list[Receipt]:
     """Compute what is to be computed, into files of the job's folder."""
     if not to_compute:
         return []
-    settings = job.settings.extract
-    tracks_per_task = _tracks_per_task(to_compute, job.specs, settings)
+    tracks_per_task = _tracks_per_task(to_compute, job.product.bytes_per_track, job.settings.extract)
     tasks = _write_plan(job, ledger.tasks(tracks_per_task))
-    part = Part(
-        work=job.folder.join(job.work),
-        specs=job.specs,
-        audio=job.settings.audio,
-        tracks_per_row_group=settings.tracks_per_row_group,
-        by_hash=_by_hash(job.settings),
-    )
+    part = job.product.part(job.folder.join(job.work), job.settings)
     job.tally.set(phase="starting Spark")
     spark = _session(job)
     job.tally.set(phase="extracting")
@@ -290,13 +304,12 @@ def _session(job: _Job) -> "SparkSession":
     return job.spark() if callable(job.spark) else job.spark
 
 
-def _tracks_per_task(tracks: int, specs: Sequence[FeatureSpec], settings: ExtractSettings) -> int:
+def _tracks_per_task(tracks: int, bytes_per_track: int, settings: ExtractSettings) -> int:
     """How many tracks a task, and so a file, has.
 
     It follows from the tracks and the settings alone, so that the same job gives the same files on any number of
     cores.
     """
-    bytes_per_track = sum(4 * math.prod(spec.shape) * len(spec.segment_starts_s) for spec in specs)
     fit = max(1, settings.max_file_mb * 1_000_000 // bytes_per_track)
     return max(1, min(settings.tracks_per_task, fit, max(_FEWEST_TRACKS, -(-tracks // _TASKS))))
 
@@ -369,8 +382,8 @@ def _committed(
         format_version=FORMAT_VERSION,
         commit=number,
         files=f"files-{number:05d}-{uuid.uuid4().hex[:8]}.parquet",
-        specs=list(job.specs),
-        digests={spec.name: spec.digest for spec in job.specs},
+        specs=list(job.product.specs),
+        digests={spec.name: spec.digest for spec in job.product.specs},
         counts=counts,
         errors=kinds,
         versions=versions_of(LIBRARIES),
@@ -378,6 +391,7 @@ def _committed(
         created=kept.manifest.created if kept is not None else moment,
         changed=moment,
         wall_s=round(job.tally.elapsed_s, 3),
+        predictor=job.product.predictor,
     )
     check_lease()
     commit(job.folder, job.work, manifest, stays, written)
@@ -408,7 +422,8 @@ def _rewritten(
             groups.append(Group(table, names, changes))
     if not groups:
         return stays, written
-    rewriting = Rewriting(job.folder.address, job.work, job.specs, settings.tracks_per_row_group)
+    rows_per_group = settings.tracks_per_row_group * job.product.rows_per_track
+    rewriting = Rewriting(job.folder.address, job.work, job.product.schema(), rows_per_group)
     if len(groups) == 1:
         made = [rewriting(groups[0])]
     else:
@@ -432,7 +447,7 @@ def _counted(job: _Job, stays: pa.Table, written: Sequence[WrittenFile]) -> tupl
     for file in files:
         if file.table == ERRORS:
             kinds.update(read_rows(job.folder, ERRORS, file.name)["error"].to_pylist())
-    per_track = len(job.specs[0].segment_starts_s)
+    per_track = job.product.rows_per_track
     if rows % per_track:
         raise DatasetError(f"{job.folder}: {rows} rows are no whole tracks of {per_track}; the dataset is as it was")
     features, errors = rows // per_track, kinds.total()

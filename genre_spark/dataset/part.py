@@ -6,7 +6,7 @@ JVM cost several times as much as the features.
 
 import resource
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +108,14 @@ class Part:
             audio_bytes=sum(size or 0 for size in tracks["audio_bytes"].to_pylist()),
         )
 
+    def schema(self) -> pa.Schema:
+        """Columns of the rows that are written."""
+        return feature_schema(self.specs)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], arrays: Sequence[Mapping[str, np.ndarray]]) -> pa.Table:
+        """Make rows of tracks and their features."""
+        return feature_table(rows, arrays, self.specs)
+
     def _computed(self, asked: list[str | None]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Facts and features of a file, in a process of their own; nothing where it is what it was."""
         from genre_spark.features.audio import decode
@@ -134,7 +142,7 @@ class _FeatureFile:
         self._name = name
         self._part = part
         self._files = files
-        self._schema = feature_schema(part.specs)
+        self._schema = part.schema()
         self._writer: pq.ParquetWriter | None = None
         self._rows: list[dict[str, Any]] = []
         self._arrays: list[dict[str, np.ndarray]] = []
@@ -152,7 +160,7 @@ class _FeatureFile:
         if self._writer is None:
             file = self._files.enter_context(self._folder.created(self._name))
             self._writer = self._files.enter_context(feature_writer(file, self._schema))
-        table = feature_table(self._rows, self._arrays, self._part.specs)
+        table = self._part.table(self._rows, self._arrays)
         self._writer.write_table(table)
         self._written += table.num_rows
         self._rows.clear()

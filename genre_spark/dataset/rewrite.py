@@ -15,10 +15,8 @@ import pyarrow.parquet as pq
 from genre_spark.dataset.ledger import CHANGE_SCHEMA
 from genre_spark.dataset.part import feature_writer, size_of
 from genre_spark.dataset.progress import WrittenFile
-from genre_spark.dataset.segments import common_segments
-from genre_spark.dataset.store import ERROR_SCHEMA, FEATURES, feature_schema
+from genre_spark.dataset.store import ERROR_SCHEMA, FEATURES
 from genre_spark.errors import DatasetError
-from genre_spark.features.spec import FeatureSpec
 from genre_spark.folders import Folder
 
 
@@ -50,14 +48,16 @@ class Rewriting:
         Its folder.
     work : str
         The job's folder below it, by its name there.
-    specs : sequence of FeatureSpec
-    tracks_per_row_group : int
+    schema : pa.Schema
+        Of the table with features.
+    rows_per_group : int
+        Of its row groups.
     """
 
     dataset: str
     work: str
-    specs: Sequence[FeatureSpec]
-    tracks_per_row_group: int
+    schema: pa.Schema
+    rows_per_group: int
 
     def __call__(self, group: Group) -> list[WrittenFile]:
         """Write one file of a group, or none where no row is left; its name is relative to the dataset's folder.
@@ -76,9 +76,7 @@ class Rewriting:
         name = f"{self.work}/rewritten/{group.table}-{uuid.uuid4().hex[:12]}.parquet"
         schema, rows_per_group = ERROR_SCHEMA, 0
         if group.table == FEATURES:
-            segments = common_segments(self.specs)
-            schema = feature_schema(self.specs)
-            rows_per_group = self.tracks_per_row_group * (segments.count if segments else 1)
+            schema, rows_per_group = self.schema, self.rows_per_group
         written = 0
         pieces = _regrouped(self._pieces(folder, group, schema, changes), rows_per_group)
         first = next(pieces, None)

@@ -76,6 +76,26 @@ FILES_SCHEMA = pa.schema(
 )
 
 
+class Predictor(BaseModel):
+    """The model whose predictions a dataset holds in place of features.
+
+    Attributes
+    ----------
+    architecture, feature : str
+    labels : list of str
+        What the probabilities of a row are of, in their order.
+    digest : str
+        Of its bundle.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str
+    feature: str
+    labels: list[str]
+    digest: str
+
+
 class Manifest(BaseModel):
     """`extraction.json`: what a dataset holds and how it was made.
 
@@ -97,6 +117,7 @@ class Manifest(BaseModel):
     created: str
     changed: str
     wall_s: float
+    predictor: Predictor | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +174,8 @@ class Dataset:
         DatasetError
             If the dataset lacks the feature; the message names those that it has.
         """
+        if self.manifest.predictor is not None:
+            raise DatasetError(f"{self}: holds predictions, no features; name the dataset that `extract` made")
         specs = {spec.name: spec for spec in self.manifest.specs}
         if name not in specs:
             wanted = ",".join([*specs, name])

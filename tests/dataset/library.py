@@ -1,5 +1,6 @@
 """A music library that changes, and what a dataset of it has to hold, worked out track by track without Spark."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,9 @@ class Library:
         """Give a track other audio of the same size."""
         self._changes += 1
         samples = np.random.default_rng(self._changes).integers(-9_000, 9_000, 2_400, dtype=np.int16)
-        soundfile.write(self.path(name), samples, 8_000)
+        wave = io.BytesIO()  # as soundfile opens no name that isn't UTF-8
+        soundfile.write(wave, samples, 8_000, format="WAV")
+        self.path(name).write_bytes(wave.getvalue())
         self.touch(name)
 
     def spoil(self, name: str) -> None:

@@ -172,6 +172,7 @@ def test_by_hash_only_other_bytes_are_computed_and_size_and_time_may_be_what_the
     dataset, _ = update(by_hash)
     assert content(dataset) == library.content(by_hash=True)
     before = snapshot(dataset.path)
+    before_touch = library.path("track 001 ö").stat().st_mtime
     library.touch("track 001 ö")
     again, progress = update(by_hash)
     assert (progress.done, progress.unchanged) == (3, 3)
@@ -179,17 +180,14 @@ def test_by_hash_only_other_bytes_are_computed_and_size_and_time_may_be_what_the
     assert again.manifest == dataset.manifest
 
     path = library.path("track 002 ö")
-    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    status = path.stat()
     library.change("track 002 ö")
-    os.utime(path, ns=times)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     library.rows["track 003 ö"]["genre"] = "Jazz"
-    assert update(session=unneeded, prune=True)[1].done == 1 - 1 or True
     dataset, progress = update(by_hash)
-    wanted = library.content(by_hash=True)
-    rows = {row["track_id"]: row for row in content(dataset)[FEATURES]}
-    for row in wanted[FEATURES][1:]:
-        assert rows[row["track_id"]] == row
-    assert progress.unchanged == 2
+    assert (progress.done, progress.unchanged, progress.told) == (3, 2, 1)
+    os.utime(library.path("track 001 ö"), (0, before_touch))
+    assert content(dataset) == library.content(by_hash=True)
 
 
 def test_a_file_that_a_name_without_utf_8_stands_for_is_seen_to_change(update, library):
@@ -225,7 +223,7 @@ def test_error_rows_are_tried_again_when_that_is_asked_for_and_only_they(update,
     [
         ([SPECS[0].model_copy(update={"n_mels": 5}), SPECS[1]], [], r"another spec of 'mel' \(digest \w{16}, not \w{16}\)"),
         (SPECS[:1], [], r"other features \(mel, loud\)"),
-        (SEGMENTED, [], "another spec of 'mel'"),
+        (SEGMENTED, [], r"another spec of 'mel' .*"),
         (SPECS, ["audio.max_duration_s=9"], r"audio\.max_duration_s=1800\.0, not 9\.0"),
     ],
 )
@@ -314,8 +312,8 @@ def test_overwriting_where_all_fails_keeps_what_was_and_tries_the_failed_again(u
 
 def test_the_number_of_files_grows_with_bytes_and_not_with_increments(spark, tmp_path):
     library = Library(tmp_path / "library")
-    # 200 kB a track, and an error row now and then.
-    big = [FeatureSpec(name="big", kind="mel_spectrogram", sample_rate=8_000, hop_length=64, n_mels=50, n_frames=1_000)]
+    # 154 kB a track, and an error row now and then.
+    big = [FeatureSpec(name="big", kind="mel_spectrogram", sample_rate=8_000, n_fft=256, hop_length=8, n_mels=128, n_frames=300)]
     settings = set_to("extract.max_file_mb=2")
     increments = 15
     for increment in range(increments):
@@ -328,7 +326,7 @@ def test_the_number_of_files_grows_with_bytes_and_not_with_increments(spark, tmp
         assert all(size >= 1_000_000 for size in sizes[1:]), "all but one are in the band"
         assert len(dataset.names(ERRORS)) <= 1
         assert_sound(dataset, GROUP)
-    assert 2 <= len(sizes) <= increments * 200_000 / 1_000_000 + 1
+    assert 2 <= len(sizes) <= increments * 154_000 / 1_000_000 + 1
     assert content(dataset)[FEATURES] == library.content(big)[FEATURES]
 
 
@@ -391,6 +389,8 @@ def test_a_reader_whose_files_are_gone_is_told_to_open_the_dataset_again(update,
         new, _ = update()
         with pytest.raises(DatasetError, match=r"data: was changed .* open it again"):
             old.tracks()
+        with pytest.raises(DatasetError, match="data/features/part-00001-000000.parquet"):
+            open_feed(old, "mel", labels, batch_size=2)
         with pytest.raises(FeedError, match="data/features: feature 'mel' can't be read"):
             list(feed.epoch(1))
     assert new.tracks().num_rows == 3
