@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN_STAGE := $(BIN)/genre-spark
+RUN_CLUSTER := $(BIN)/python -m genre_spark.cluster
 SPARK_CONF := conf/spark-env.sh conf/spark-defaults.conf conf/log4j2.properties
 
 # What the stages work on: `make extract TRACKS=my/tracks.parquet DATASET=my/dataset`
@@ -27,6 +28,7 @@ MODEL ?= dnn
 SPLIT ?= artist
 RUN ?= $(WORK)/runs/$(MODEL)-$(SPLIT)
 REPORT ?= $(WORK)/report.html
+PREDICTIONS ?= $(WORK)/predictions
 FILES ?=
 ARGS ?=
 
@@ -49,9 +51,9 @@ test: $(READY) ## Run the tests (the slow ones: make test-slow)
 .PHONY: setup
 setup: $(READY) ## Build .venv from the lock file; needs Python 3.11 or 3.12 and nothing else
 
-##@ Stages (variables: WORK ROOT TRACKS AUDIT FEATURES DATASET MODEL SPLIT RUN REPORT CONFIG ARGS)
+##@ Stages (variables: WORK ROOT TRACKS AUDIT FEATURES DATASET MODEL SPLIT RUN REPORT PREDICTIONS CONFIG ARGS)
 
-.PHONY: corpus validate leaks extract train evaluate report predict
+.PHONY: corpus validate leaks extract train evaluate report predict predict-library
 corpus: $(READY) ## Make a track table (CORPUS=fma|gtzan|folder|synthetic ROOT=...)
 	$(RUN_STAGE) corpus $(CORPUS) --root "$(ROOT)" --out "$(TRACKS)" $(CONFIG) $(ARGS)
 
@@ -75,6 +77,48 @@ report: $(READY) ## Write REPORT over RUN (more with ARGS="--run OTHER")
 
 predict: $(READY) ## Predict the genre of FILES with the model of RUN
 	$(RUN_STAGE) predict --bundle "$(RUN)/bundle" $(CONFIG) $(ARGS) $(FILES)
+
+predict-library: $(READY) ## Predict all TRACKS with the model of RUN into PREDICTIONS, with Spark
+	$(RUN_STAGE) predict-library --tracks "$(TRACKS)" --bundle "$(RUN)/bundle" --out "$(PREDICTIONS)" $(CONFIG) $(ARGS)
+
+##@ Cluster (variables: CLUSTER EVENTS DIST_EXTRAS DIST_PYTHON ARGS)
+
+CLUSTER ?= build/cluster
+EVENTS ?= $(CLUSTER)/events
+DIST_EXTRAS ?= features,spark
+DIST_PYTHON ?=
+VENV_PACK ?= $(BIN)/venv-pack
+
+.PHONY: cluster-up cluster-down history-server
+cluster-up: $(READY) ## Start a master and two workers on this machine, and say how to submit (docs/cluster.md)
+	@$(RUN_CLUSTER) up --folder "$(CLUSTER)" $(ARGS)
+
+cluster-down: $(READY) ## End all that belongs to that cluster
+	@$(RUN_CLUSTER) down --folder "$(CLUSTER)"
+
+history-server: $(READY) ## Show what the jobs did whose event logs stand in EVENTS, until Ctrl-C
+	@$(RUN_CLUSTER) history --events "$(EVENTS)" $(ARGS)
+
+.PHONY: dist
+dist: $(READY) ## Build what spark-submit ships: dist/*.whl, dist/genre_spark.zip, dist/environment.tar.gz
+	@mkdir -p build && rm -rf dist build/lib build/bdist.* build/environment
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > build/dist.log || { cat build/dist.log >&2; exit 1; }
+	@# PySpark puts a .zip on the path of its workers, and no .whl.
+	cp dist/genre_spark-*.whl dist/genre_spark.zip
+	$(BIN)/python -m venv build/environment
+	@# The versions of the lock file: the same as the driver's.
+	@sed -n 's/^\([a-z0-9][^ ]*==.*[^ ]\) *\\$$/\1/p' requirements/lock.txt > build/environment/constraints.txt
+	build/environment/bin/python -m pip install --quiet --disable-pip-version-check --constraint build/environment/constraints.txt \
+		"$$(ls dist/*.whl)[$(DIST_EXTRAS)]"
+	@# Spark itself is the cluster's own.
+	$(VENV_PACK) --quiet --force --prefix build/environment --output dist/environment.tar.gz $(DIST_PYTHON:%=--python-prefix %) \
+		--exclude '*/site-packages/pyspark/*' --exclude '*/site-packages/pip/*'
+	@chmod 644 dist/environment.tar.gz
+	@ls -lh dist
+
+.PHONY: test-cluster
+test-cluster: $(READY) ## Tests on a real cluster: workers killed, disks full, wires cut (some minutes)
+	$(BIN)/python -m pytest -m cluster tests/cluster $(ARGS)
 
 ##@ Development
 
@@ -113,6 +157,14 @@ fuzz-audio: $(READY) ## Feed the decoder ten thousand damaged files
 .PHONY: bench-extract
 bench-extract: $(READY) ## Time the Spark extraction beside the bare extractor on as many cores
 	$(BIN)/python benchmarks/extract.py $(ARGS)
+
+.PHONY: bench-spark-ways
+bench-spark-ways: $(READY) ## Time other ways to let Spark write features beside ours
+	$(BIN)/python benchmarks/spark_ways.py $(ARGS)
+
+.PHONY: bench-scaling
+bench-scaling: $(READY) ## Time it on 1, 2, 4 cores; weigh it with a million tracks; count its requests (docs/scale.md)
+	$(BIN)/python benchmarks/scaling.py $(ARGS)
 
 .PHONY: bench-synthetic
 bench-synthetic: $(READY) ## Time the composer of the synthetic corpus beside MP3 encoding alone

@@ -53,11 +53,14 @@ EXTRAS["dev"] = [
     "nbformat>=5.10",
     "pandas-stubs<3",
     "playwright>=1.48",
+    "psutil>=6",
     "pytest>=8.3",
     "pytest-timeout>=2.3",
     "ruff>=0.8",
     "types-PyYAML",
+    "types-psutil",
     "types-requests",
+    "venv-pack>=0.2",
 ]
 
 setup(

@@ -1,11 +1,15 @@
 # Sourced by spark-submit and its kin when SPARK_CONF_DIR is this folder. Finds the Python that pyspark is installed in,
 # and a Java where neither JAVA_HOME nor the PATH has one (see genre_spark/spark.py).
-if [ -z "$PYSPARK_PYTHON" ]; then
+if [ -x "$SPARK_HOME/../../../../bin/python" ]; then
   # SPARK_HOME of an installed pyspark is <prefix>/lib/pythonX.Y/site-packages/pyspark
-  if [ -x "$SPARK_HOME/../../../../bin/python" ]; then
-    PYSPARK_PYTHON="$(cd "$SPARK_HOME/../../../../bin" && pwd)/python"
-  else
-    PYSPARK_PYTHON=python3
-  fi
+  installed_python="$(cd "$SPARK_HOME/../../../../bin" && pwd)/python"
+else
+  installed_python="${PYSPARK_DRIVER_PYTHON:-python3}"
 fi
-JAVA_HOME="$("$PYSPARK_PYTHON" -m genre_spark.spark)" || exit 1
+if [ -z "$PYSPARK_PYTHON" ]; then
+  PYSPARK_PYTHON="$installed_python"
+elif [ -z "$PYSPARK_DRIVER_PYTHON" ] && ! command -v "$PYSPARK_PYTHON" > /dev/null; then
+  # That of the workers alone: ./environment/bin/python is there only where an archive was unpacked.
+  PYSPARK_DRIVER_PYTHON="$installed_python"
+fi
+JAVA_HOME="$("$installed_python" -m genre_spark.spark)" || exit 1

@@ -14,9 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from genre_spark.errors import EnvironmentSetupError
+from genre_spark.spark_failures import check_master, explained
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_TASK_ATTEMPTS = 4  # Spark's own number, which it doesn't take for local masters
+
 OLDEST_JAVA = 17  # what Spark 4 asks for
 
 # Spark runs one Python worker per core: a numeric library with threads of its own would only fight the others.
@@ -32,6 +37,18 @@ ONE_THREAD = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS",
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
 )  # fmt: skip
+
+# What Spark's pages, event logs and `--verbose` show as asterisks: values whose key looks like a secret, Spark's own
+# and those of object stores (AWS_ACCESS_KEY_ID, fs.azure.account.key, AZURE_STORAGE_CONNECTION_STRING) ...
+REDACTED_KEYS = (
+    r"(?i)secret|passw(or)?d|token|credential|signature|(access|account|storage|api|private)[._-]?key"
+    r"|connection[._-]?string|(^|[._-])sas([._-]|$)"
+)
+# ... and in any text: keys in addresses (a SAS, a presigned URL), and user:password@.
+REDACTED_TEXT = (
+    r"(?i)(?<=[?&;])(sig|signature|x-(amz|goog)-(signature|credential|security-token)|accountkey)=[^&;\s]+"
+    r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)"
+)
 
 # Defaults that the settings, and under spark-submit its flags and spark-defaults.conf, may change.
 DEFAULTS = {
@@ -44,6 +61,8 @@ DEFAULTS = {
     "spark.sql.debug.maxToStringFields": "1000",
     # One Arrow record batch is one list of tracks, never of tensors: small batches only cost.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
+    "spark.redaction.regex": REDACTED_KEYS,
+    "spark.redaction.string.regex": REDACTED_TEXT,
     **{f"spark.executorEnv.{name}": "1" for name in ONE_THREAD},
     "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "3",
 }
@@ -141,7 +160,7 @@ def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
     Raises
     ------
     EnvironmentSetupError
-        If pyspark or a Java is missing.
+        If pyspark or a Java is missing, or no standalone master answers where one is named.
     """
     os.environ["JAVA_HOME"] = str(find_java_home())
     if os.environ.get("LC_ALL") in ("C", "POSIX"):
@@ -157,19 +176,33 @@ def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
         # Under spark-submit its properties are in a JVM that runs, and SparkConf sees them only when it is attached.
         SparkContext._ensure_initialized()
     conf = SparkConf()
-    conf.setIfMissing("spark.master", settings.master)
+    conf.set("spark.master", _with_retries(conf.get("spark.master", "") or settings.master))
     chosen = {"spark.driver.memory": settings.driver_memory, **DEFAULTS}
     if conf.get("spark.master", "").startswith("local"):
         chosen |= LOCAL_DEFAULTS
     for key, value in {**chosen, **settings.conf}.items():
         conf.setIfMissing(key, value)
-    session = SparkSession.builder.config(conf=conf).appName(app_name).getOrCreate()
-    session.sparkContext.setLogLevel(settings.log_level)
+    master = conf.get("spark.master", "")
+    check_master(master)
+    try:
+        session = SparkSession.builder.config(conf=conf).appName(app_name).getOrCreate()
+    except Exception as error:
+        if known := explained(error):
+            raise known from None
+        raise
+    # Whoever asked log4j2.properties for more shall have it.
+    if "GENRE_SPARK_LOG_LEVEL" not in os.environ:
+        session.sparkContext.setLogLevel(settings.log_level)
     return session
 
 
+def _with_retries(master: str) -> str:
+    """Let a local session try a task again, as a cluster does: a Python worker may be killed for want of memory."""
+    return re.sub(r"^local\[(\*|\d+)\]$", rf"local[\1,{_TASK_ATTEMPTS}]", master)
+
+
 @contextlib.contextmanager
-def watch(read: Callable[[], int], show: Callable[[int], None] | None, every_s: float = 0.5) -> Iterator[None]:
+def watch(read: Callable[[], T], show: Callable[[T], None] | None, every_s: float = 0.5) -> Iterator[None]:
     """Call `show(read())` every so often while the body (a blocking Spark action) runs, and once after it."""
     if show is None:
         yield

@@ -1,4 +1,4 @@
-"""Predict the genres of a library: `spark-submit jobs/predict.py --tracks TRACKS.parquet --bundle RUN/bundle --out DIR`.
+"""Predict the genres of a library: `spark-submit jobs/predict.py --tracks TABLE --bundle RUN/bundle --out DIR`.
 
 Takes what `genre-spark predict-library` takes; `--help` tells all.
 """

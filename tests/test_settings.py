@@ -112,7 +112,7 @@ def test_features_of_the_user_s_are_kept_as_they_stand(write):
         ("models.dnn.epochs=1.5", "setting models.dnn.epochs=1.5: Input should be a valid integer"),
         ("models.dnn.learning_rate=.nan", "setting models.dnn.learning_rate=nan: Input should be"),
         ("models.dnn.learning_rate=.inf", "setting models.dnn.learning_rate=inf: Input should be a finite number"),
-        ("extract.tracks_per_file=0", "setting extract.tracks_per_file=0: Input should be greater than 0"),
+        ("extract.tracks_per_task=0", "setting extract.tracks_per_task=0: Input should be greater than 0"),
         ("spark.driver_memory=2", "setting spark.driver_memory=2: String should match pattern"),
         ("split=3", "setting split=3: Input should be a valid dictionary"),
         ("features.mine=3", "setting features.mine=3: Input should be a valid dictionary"),
@@ -192,5 +192,5 @@ def test_true_is_no_number_of_epochs():
 
 def test_a_section_with_nothing_in_it_keeps_its_defaults(tmp_path):
     file = tmp_path / "empty.yaml"
-    file.write_text("models:\nextract:\n  # tracks_per_file: 3\n")
+    file.write_text("models:\nextract:\n  # tracks_per_task: 3\n")
     assert load_settings([file]) == Settings()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from genre_spark.errors import EnvironmentSetupError
 from genre_spark.settings import load_settings
-from genre_spark.spark import DEFAULTS, find_java_home, watch
+from genre_spark.spark import DEFAULTS, REDACTED_KEYS, REDACTED_TEXT, find_java_home, watch
 
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -96,7 +97,7 @@ def test_spark_submit_runs_a_job_where_there_is_no_java(path_without_java: str, 
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert "sum 4950" in answer.stdout
-    assert "name local[1] 3" in answer.stdout, "spark-submit's own flags win over the settings"
+    assert "name local[1,4] 3" in answer.stdout, "spark-submit's own flags win over the settings"
     assert re.search(r"java 2\d", answer.stdout)
 
 
@@ -108,6 +109,48 @@ def test_workers_get_one_thread_and_the_driver_listens_on_loopback_only(spark: o
     assert spark.conf.get("spark.driver.bindAddress") == "127.0.0.1"
     for key, value in DEFAULTS.items():
         assert spark.conf.get(key) == value
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "spark.authenticate.secret", "spark.ssl.keyStorePassword", "spark.hadoop.fs.s3a.access.key",
+        "spark.executorEnv.AWS_ACCESS_KEY_ID", "spark.executorEnv.AWS_SECRET_ACCESS_KEY",
+        "spark.executorEnv.AWS_SESSION_TOKEN", "spark.executorEnv.AZURE_STORAGE_KEY",
+        "spark.executorEnv.AZURE_STORAGE_CONNECTION_STRING", "spark.executorEnv.AZURE_STORAGE_SAS_TOKEN",
+        "spark.hadoop.fs.azure.account.key.music.dfs.core.windows.net", "spark.hadoop.fs.azure.sas.music",
+        "spark.executorEnv.GOOGLE_APPLICATION_CREDENTIALS", "spark.executorEnv.API_KEY",
+    ],
+)  # fmt: skip
+def test_the_value_of_a_secret_key_is_never_shown(spark: object, key: str) -> None:
+    java = spark._jvm.java.util.regex.Pattern.compile(spark.conf.get("spark.redaction.regex"))
+    assert java.matcher(key).find()
+    assert re.search(REDACTED_KEYS, key)
+
+
+def test_the_values_that_a_person_needs_are_shown() -> None:
+    for key in (
+        "spark.app.name",
+        "spark.executor.memory",
+        "spark.sql.session.timeZone",
+        "spark.executorEnv.OMP_NUM_THREADS",
+    ):
+        assert not re.search(REDACTED_KEYS, key)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://a.blob.core.windows.net/m/1.mp3?sv=2024&sig=abc%2F=&se=1", "https://a.blob.core.windows.net/m/1.mp3?sv=2024&*&se=1"),
+        ("https://b.s3.amazonaws.com/1.mp3?X-Amz-Credential=A%2Fb&X-Amz-Signature=12", "https://b.s3.amazonaws.com/1.mp3?*&*"),
+        ("https://user:pass@host/1.mp3", "https://*@host/1.mp3"),
+        ("s3://bucket/a@b:c/1.mp3", "s3://bucket/a@b:c/1.mp3"),
+    ],
+)  # fmt: skip
+def test_keys_in_addresses_are_cut_out_of_any_text(spark: object, text: str, shown: str) -> None:
+    java = spark._jvm.java.util.regex.Pattern.compile(spark.conf.get("spark.redaction.string.regex"))
+    assert java.matcher(text).replaceAll("*") == shown
+    assert re.sub(REDACTED_TEXT, "*", text) == shown
 
 
 def test_settings_reach_the_session_as_spark_properties() -> None:
@@ -129,3 +172,16 @@ def test_watch_stops_when_the_job_fails() -> None:
     with pytest.raises(RuntimeError, match="job"), watch(lambda: 0, lambda _: None):
         raise RuntimeError("job")
     assert not [thread for thread in threading.enumerate() if thread.name == "genre_spark-progress"]
+
+
+def test_a_python_worker_that_is_killed_costs_a_local_session_no_job(spark: object) -> None:
+    def work(number: int) -> int:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        assert context is not None
+        if number == 1 and context.attemptNumber() == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 10 * number
+
+    assert spark.sparkContext.parallelize(range(3), 3).map(work).collect() == [0, 10, 20]

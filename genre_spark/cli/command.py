@@ -56,6 +56,10 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if debug or isinstance(error, typer.Exit):
                 raise
+            from genre_spark.spark_failures import explained
+
+            if known := explained(error):
+                fail(str(known))
             lines = str(error).splitlines() or [""]
             fail(f"unexpected {type(error).__name__}: {lines[0]} (run again with --debug to see where)")
 

@@ -72,7 +72,9 @@ class Shown:
         if self._bars is not None:
             self._console.print(summary_table(self.last))
         elif error is not None:
-            self._console.print(f"extract: failed; {escape(computed(self.last))}", soft_wrap=True)
+            end = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            what = f"extract: {end}; {computed(self.last)}, {_errors(self.last)}"
+            self._console.print(escape(what), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -160,7 +162,7 @@ def computed(progress: Progress) -> str:
     """What was computed, in a line."""
     return (
         f"computed {progress.done - progress.unchanged} in {progress.wall_s:.0f} s "
-        f"({progress.core_s / max(1, progress.done):.3f} core-seconds each), {_errors(progress)}, "
+        f"({progress.core_s / max(1, progress.done):.3f} core-seconds each), "
         f"read {decimal(progress.audio_bytes)}, wrote {decimal(progress.written_bytes)}"
     )
 
@@ -191,7 +193,8 @@ def _errors(progress: Progress) -> str:
 
 
 def _of_kinds(kinds: dict[str, int]) -> str:
-    return f"{sum(kinds.values()):,} errors ({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())})"
+    total = sum(kinds.values())
+    return f"{total:,} error{'s' * (total != 1)} ({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())})"
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def validate(
     out : Path
         Folder of the audit.
     settings : Settings
-        `audit` and `audio` are used.
+        `audit`, `audio` and `extract.tracks_per_task` are used.
     overwrite : bool
         Replace an audit that stands there.
     on_tracks : callable, optional
@@ -123,7 +123,7 @@ def validate(
         progress = staging / _PROGRESS
         progress.mkdir()
         audited = (
-            spread_tracks(spark, tracks, _TRACKS_PER_TASK)
+            spread_tracks(spark, tracks, min(_TRACKS_PER_TASK, settings.extract.tracks_per_task))
             .mapInArrow(_measurer(progress, settings), _spark_schema(_MEASURED_SCHEMA))
             .transform(lambda measured: _with_copies(measured, _partitions(spark, tracks.num_rows)))
             .transform(lambda measured: _with_problems(measured, settings.audit))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from genre_spark.corpora.tracks import stream_tracks
 from genre_spark.dataset.commit import WORK, begin_attempt, commit, finish_commits, is_list, left_files
 from genre_spark.dataset.lease import leased
-from genre_spark.dataset.ledger import PLAN_SCHEMA, Ledger
+from genre_spark.dataset.ledger import PLAN_SCHEMA, Ledger, rows_of
 from genre_spark.dataset.part import TASKS_PER_PLAN
 from genre_spark.dataset.product import Features
 from genre_spark.dataset.progress import Progress, Receipt, Tally, WrittenFile
@@ -36,7 +36,7 @@ from genre_spark.dataset.store import (
     Manifest,
     open_dataset,
     read_rows,
-)  # fmt: skip
+)
 from genre_spark.dataset.tasks import run_tasks
 from genre_spark.errors import DatasetError, ExtractionFailed
 from genre_spark.features.spec import FeatureSpec
@@ -347,8 +347,8 @@ def _as_written(folder: Folder, table: str, name: str) -> WrittenFile:
 def _check_complete(job: _Job, ledger: Ledger, receipts: Sequence[Receipt], written: Sequence[WrittenFile]) -> None:
     """Note what the job's files hold; refuse to commit if a track was lost or stands there twice."""
     job.tally.set(phase="checking files")
-    for file in written:
-        ledger.add_fresh(file.table, file.name, read_rows(job.folder, file.table, file.name)["track_id"])
+    for table, name, rows in rows_of(job.folder, [(file.table, file.name) for file in written]):
+        ledger.add_fresh(table, name, rows["track_id"])
     twice, (missing, first) = ledger.twice(), ledger.missing()
     if twice or missing != sum(receipt.unchanged for receipt in receipts):
         what = f"track {twice!r} came twice" if twice else f"{missing} tracks such as {first!r} came to nothing"

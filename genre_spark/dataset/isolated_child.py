@@ -27,6 +27,7 @@ Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 OUT_OF_MEMORY = 97
 
 _PR_SET_PDEATHSIG = 1
+_RANDOM = ("/dev/urandom", "/dev/random")
 _LENGTH = struct.Struct("!I")
 # A larger one comes from a process whose memory is spoilt.
 _MOST_JSON = 64 << 20
@@ -99,8 +100,9 @@ def detach(kept: int, libc: ctypes.CDLL, parent: int, max_memory_mb: int | None)
     # 2 decoders chatter.
     for entry in list(Path("/proc/self/fd").iterdir()):
         descriptor = int(entry.name)
-        if descriptor not in (kept, errors_out, null):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            # The AWS library keeps its source of random numbers open, and dies without any.
+            if descriptor not in (kept, errors_out, null) and str(entry.readlink()) not in _RANDOM:
                 os.dup2(null, descriptor, inheritable=False)
     sys.stdout = sys.stderr = os.fdopen(errors_out, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

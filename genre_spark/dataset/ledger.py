@@ -6,7 +6,9 @@ on the disk, with the same few hundred megabytes of memory as one of ten thousan
 
 import logging
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,14 +17,18 @@ import pyarrow as pa
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.dataset.identity import sizes_and_times
-from genre_spark.dataset.store import ERRORS, FEATURES, IDENTITY_SCHEMA, Dataset, read_rows
+from genre_spark.dataset.rows import IDENTITY_SCHEMA
+from genre_spark.dataset.store import ERRORS, FEATURES, Dataset, read_rows
 from genre_spark.errors import CorpusError, EnvironmentSetupError
 from genre_spark.filesystems import masked
+from genre_spark.folders import Folder
 
 logger = logging.getLogger(__name__)
 
-MEMORY = "512MB"
+MEMORY = "256MB"
 _THREADS = 2
+# Files of a dataset that are read at once.
+_READERS = 8
 
 # What a row of the dataset repeats of the track table. The signal's hash is the extraction's own.
 _TOLD = [name for name in TRACK_SCHEMA.names if name not in ("track_id", "pcm_hash")]
@@ -125,9 +131,9 @@ class Ledger:
 
     def add_dataset(self, dataset: Dataset) -> None:
         """Take in what a dataset holds."""
-        for table in (FEATURES, ERRORS):
-            for name in dataset.names(table):
-                self._insert("have", _known(read_rows(dataset.folder, table, name), table, name))
+        files = [(table, name) for table in (FEATURES, ERRORS) for name in dataset.names(table)]
+        for table, name, rows in rows_of(dataset.folder, files):
+            self._insert("have", _known(rows, table, name))
 
     def add_found(self, table: str, name: str, rows: pa.Table) -> None:
         """Take in a file that an earlier attempt left."""
@@ -294,6 +300,26 @@ class Ledger:
     def _count(self, of: str) -> int:
         ((count,),) = self._rows(f"SELECT count(*) FROM {of}")
         return int(count)
+
+
+def rows_of(folder: Folder, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, pa.Table]]:
+    """Yield table, name and rows of files, in their order.
+
+    Several are read at once, as each is a few waits for an object store, and never more than a few are held.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        waiting: deque[tuple[str, str, Future[pa.Table]]] = deque()
+        try:
+            for table, name in files:
+                waiting.append((table, name, pool.submit(read_rows, folder, table, name)))
+                if len(waiting) > _READERS:
+                    table, name, rows = waiting.popleft()
+                    yield table, name, rows.result()
+            while waiting:
+                table, name, rows = waiting.popleft()
+                yield table, name, rows.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _known(rows: pa.Table, table: str, name: str) -> pa.Table:

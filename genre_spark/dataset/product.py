@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from genre_spark.dataset.part import Part
+from genre_spark.dataset.rows import feature_schema
 from genre_spark.dataset.segments import common_segments
-from genre_spark.dataset.store import Predictor, feature_schema
+from genre_spark.dataset.store import Predictor
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.settings import Settings
 

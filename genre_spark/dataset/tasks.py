@@ -1,8 +1,8 @@
 """How a job over tracks is cut into Spark tasks, and how it tells track by track what is done."""
 
 import contextlib
-import itertools
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from genre_spark import errors
 from genre_spark.dataset.progress import TaskCounts
+from genre_spark.errors import GenreSparkError
 from genre_spark.spark import watch
+from genre_spark.spark_failures import explained
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -69,24 +72,31 @@ def run_tasks(
         Shown in Spark's UI.
     on_done : callable, optional
         Called from a thread now and then: with the results that came since the last call, and what Spark's tasks do.
+
+    Raises
+    ------
+    GenreSparkError
+        What a task raised, if it is one of ours, or what is known of Spark's failure.
     """
     context = spark.sparkContext
     done: Any = context.accumulator({}, _results())
+    is_told = on_done is not None
 
     def run(numbered: tuple[int, Any]) -> tuple[int, Any]:
         number, item = numbered
         result = work(item)
-        done.add({number: result})
+        if is_told:
+            done.add({number: result})
         return number, result
 
     group = f"genre_spark-{uuid.uuid4().hex[:12]}"
-    told = 0
 
     def read() -> tuple[list[Any], TaskCounts]:
-        nonlocal told
-        so_far = dict(done.value)  # a copy, as another thread adds to it
-        new = list(itertools.islice(so_far.values(), told, None))
-        told = len(so_far)
+        # Taken out, so that the driver holds each result once. Spark adds each task once, also one that ran twice.
+        so_far: dict[int, Any] = done.value
+        new = []
+        while so_far:
+            new.append(so_far.popitem()[1])
         return new, _task_counts(context, group)
 
     outer_group = context.getLocalProperty("spark.jobGroup.id")
@@ -94,10 +104,19 @@ def run_tasks(
     try:
         with watch(read, None if on_done is None else lambda state: on_done(*state)):
             results = dict(context.parallelize(list(enumerate(items)), max(1, len(items))).map(run).collect())
+    except Exception as error:
+        raise (_of_worker(error) or explained(error) or error) from None
     finally:
         context.setJobDescription("")
         context.setLocalProperty("spark.jobGroup.id", outer_group)  # type: ignore[arg-type]
     return [results[number] for number in range(len(items))]
+
+
+def _of_worker(error: Exception) -> GenreSparkError | None:
+    """Error of ours that a task ended with: Spark wraps its line in pages of traceback."""
+    raised = re.findall(r"^(?:genre_spark\.errors\.)(\w+): (.+)$", str(error), re.MULTILINE)
+    kind = getattr(errors, raised[-1][0], None) if raised else None
+    return kind(raised[-1][1].strip()) if kind is not None else None
 
 
 def _task_counts(context: "SparkContext", group: str) -> TaskCounts:

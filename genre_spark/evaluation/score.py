@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from genre_spark.corpora.splits import audio_digest, read_split
+from genre_spark.dataset.rows import tensors_of
 from genre_spark.dataset.segments import row_columns, whole_tracks
-from genre_spark.dataset.store import open_dataset, open_parquet, tensors_of
+from genre_spark.dataset.store import open_dataset, open_parquet
 from genre_spark.errors import RunError
 from genre_spark.evaluation.figures import confusion_figure, save_png
 from genre_spark.evaluation.metrics import build_metrics, write_metrics

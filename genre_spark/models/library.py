@@ -19,7 +19,8 @@ from genre_spark.dataset.extract import bring_up_to_date
 from genre_spark.dataset.part import Part
 from genre_spark.dataset.product import Features
 from genre_spark.dataset.progress import Progress, Receipt
-from genre_spark.dataset.store import ROW_SCHEMA, Dataset, Predictor
+from genre_spark.dataset.rows import ROW_SCHEMA
+from genre_spark.dataset.store import Dataset, Predictor
 from genre_spark.models.bundle import Bundle, BundleDescription, load_bundle, read_description
 from genre_spark.settings import Settings
 

@@ -227,4 +227,4 @@ def test_a_real_extraction_tells_in_json_what_its_dataset_holds(spark, corpus, s
     assert 0 < last["executorCpuTime"] / 1e9 < 2 * last["wall_s"] + 1
     line = summary_line(show.last, dataset)
     assert line.startswith("23 of 24 tracks with mfcc -> ")
-    assert "1 errors (1 AudioUndecodable), see " in line
+    assert "; 1 error (1 AudioUndecodable), see " in line

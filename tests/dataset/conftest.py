@@ -8,17 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genre_spark.dataset.store import (
-    FEATURES,
-    FILES_SCHEMA,
-    FORMAT_VERSION,
-    MANIFEST,
-    Dataset,
-    Manifest,
-    feature_schema,
-    feature_table,
-    open_dataset,
-)
+from genre_spark.dataset.rows import feature_schema, feature_table
+from genre_spark.dataset.store import FEATURES, FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Dataset, Manifest, open_dataset
 from genre_spark.features.spec import FeatureSpec, Segments
 
 SPECS = [

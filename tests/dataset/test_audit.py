@@ -278,7 +278,7 @@ def test_an_audit_of_nothing_readable_gives_way_to_one_with_the_same_rows_whatev
         clean_tracks(gone, audit)
 
     # Another number of tasks, another order of the tracks.
-    few = settings.model_copy(update={"extract": load_settings([], ["extract.tracks_per_file=10"]).extract})
+    few = settings.model_copy(update={"extract": load_settings([], ["extract.tracks_per_task=10"]).extract})
     again = validate(spark, tracks.take(list(range(tracks.num_rows))[::-1]), audit, few, overwrite=True)
     pd.testing.assert_frame_equal(pq.ParquetFile(audit / AUDIT).read().to_pandas(), rows.reset_index(drop=True))
     changing = {"created", "wall_s"}

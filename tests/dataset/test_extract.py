@@ -13,7 +13,8 @@ import xxhash
 from genre_spark.corpora.tracks import read_tracks, track_table
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.progress import Progress
-from genre_spark.dataset.store import MANIFEST, Dataset, open_dataset, tensors_of
+from genre_spark.dataset.rows import tensors_of
+from genre_spark.dataset.store import MANIFEST, Dataset, open_dataset
 from genre_spark.errors import DatasetError, ExtractionFailed
 from genre_spark.features import decode, extract_file, resolve_specs
 from genre_spark.features.measure import pcm_hash

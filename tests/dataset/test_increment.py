@@ -7,6 +7,9 @@ import random
 import threading
 from pathlib import Path
 
+import duckdb
+import numpy as np
+import pandas as pd
 import pytest
 
 from genre_spark.dataset import extract as extract_module
@@ -28,7 +31,8 @@ class Killed(BaseException):
 
 def set_to(*overrides: str) -> Settings:
     return load_settings(
-        [], ["extract.min_file_mb=1", f"extract.tracks_per_row_group={GROUP}", "extract.max_error_fraction=1", *overrides]
+        [],
+        ["extract.min_file_mb=1", f"extract.tracks_per_row_group={GROUP}", "extract.max_error_fraction=1", *overrides],
     )
 
 
@@ -73,7 +77,9 @@ def differences(found, wanted):
     for table in (FEATURES, ERRORS):
         assert [row["track_id"] for row in found[table]] == [row["track_id"] for row in wanted[table]]
         for one, other in zip(found[table], wanted[table], strict=True):
-            yield from ((one["track_id"], name, one.get(name), other[name]) for name in other if one.get(name) != other[name])
+            yield from (
+                (one["track_id"], name, one.get(name), other[name]) for name in other if one.get(name) != other[name]
+            )
 
 
 def happens(library, chance):
@@ -95,7 +101,13 @@ def happens(library, chance):
         if len(names) > 2:
             del library.rows[name]
     else:
-        {"change": library.change, "touch": library.touch, "move": library.move, "spoil": library.spoil, "mend": library.change}[what](name)
+        {
+            "change": library.change,
+            "touch": library.touch,
+            "move": library.move,
+            "spoil": library.spoil,
+            "mend": library.change,
+        }[what](name)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +233,11 @@ def test_error_rows_are_tried_again_when_that_is_asked_for_and_only_they(update,
 @pytest.mark.parametrize(
     ("specs", "overrides", "named"),
     [
-        ([SPECS[0].model_copy(update={"n_mels": 5}), SPECS[1]], [], r"another spec of 'mel' \(digest \w{16}, not \w{16}\)"),
+        (
+            [SPECS[0].model_copy(update={"n_mels": 5}), SPECS[1]],
+            [],
+            r"another spec of 'mel' \(digest \w{16}, not \w{16}\)",
+        ),
         (SPECS[:1], [], r"other features \(mel, loud\)"),
         (SEGMENTED, [], r"another spec of 'mel' .*"),
         (SPECS, ["audio.max_duration_s=9"], r"audio\.max_duration_s=1800\.0, not 9\.0"),
@@ -246,7 +262,9 @@ def test_a_dataset_of_a_newer_version_is_refused_also_with_overwrite(update, tmp
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99}))
     before = snapshot(dataset.path)
     for overwrite in (False, True):
-        with pytest.raises(DatasetError, match=r"extraction\.json: format_version=99, .*; install a newer genre_spark$"):
+        with pytest.raises(
+            DatasetError, match=r"extraction\.json: format_version=99, .*; install a newer genre_spark$"
+        ):
             update(session=unneeded, overwrite=overwrite)
     assert snapshot(dataset.path) == before
 
@@ -313,7 +331,11 @@ def test_overwriting_where_all_fails_keeps_what_was_and_tries_the_failed_again(u
 def test_the_number_of_files_grows_with_bytes_and_not_with_increments(spark, tmp_path):
     library = Library(tmp_path / "library")
     # 154 kB a track, and an error row now and then.
-    big = [FeatureSpec(name="big", kind="mel_spectrogram", sample_rate=8_000, n_fft=256, hop_length=8, n_mels=128, n_frames=300)]
+    big = [
+        FeatureSpec(
+            name="big", kind="mel_spectrogram", sample_rate=8_000, n_fft=256, hop_length=8, n_mels=128, n_frames=300
+        )
+    ]
     settings = set_to("extract.max_file_mb=2")
     increments = 15
     for increment in range(increments):
@@ -340,9 +362,36 @@ def test_the_same_history_gives_the_same_bytes(spark, library, tmp_path):
     for name in ("one", "two"):
         for table in tables:
             dataset = extract(spark, table, SPECS, tmp_path / name, set_to())
-        told.append({file: Path(dataset.folder.join(file)).read_bytes() for file in dataset.names() + dataset.names(ERRORS)})
+        told.append(
+            {file: Path(dataset.folder.join(file)).read_bytes() for file in dataset.names() + dataset.names(ERRORS)}
+        )
     assert told[0] == told[1]
     assert told[0]
+
+
+def test_plain_readers_of_parquet_see_what_the_dataset_holds(spark, update, library):
+    update()
+    library.spoil(library.add())
+    library.change("track 002 ö")
+    dataset, _ = update(set_to("extract.min_file_mb=0"))
+    assert len(dataset.names()) == 2
+    wanted = {row["track_id"]: row["mel"] for row in library.content()[FEATURES]}
+    folder = dataset.path / FEATURES
+
+    def as_bytes(ids, tensors):
+        return {name: np.array(tensor, np.float32).tobytes().hex() for name, tensor in zip(ids, tensors, strict=True)}
+
+    frame = pd.read_parquet(folder)
+    assert as_bytes(frame["track_id"], frame["mel"]) == wanted
+    rows = duckdb.sql(f"SELECT track_id, mel FROM '{folder}/*.parquet'").fetchall()
+    assert as_bytes(*zip(*rows, strict=True)) == wanted
+    rows = spark.read.parquet(str(folder)).select("track_id", "mel").collect()
+    assert as_bytes(*zip(*rows, strict=True)) == wanted
+    assert [row.track_id for row in spark.read.parquet(str(dataset.path / ERRORS)).collect()] == ["track 004 ö"]
+    with open_feed(dataset, "mel", dict.fromkeys(wanted, 1), batch_size=2, seed=0) as feed:
+        batches = list(feed.epoch(0))
+    found = {name: x.tobytes().hex() for batch in batches for name, x in zip(batch.track_ids, batch.x, strict=True)}
+    assert found == wanted
 
 
 def test_a_reader_sees_one_commit_and_never_a_mixture(update, library):
@@ -400,7 +449,7 @@ def test_of_two_jobs_the_second_is_refused_by_name_or_waits_and_has_nothing_to_d
     inside, go_on = threading.Event(), threading.Event()
 
     def hold(progress):
-        if progress.phase == "extracting":
+        if progress.phase == "planning":
             inside.set()
             assert go_on.wait(60)
 

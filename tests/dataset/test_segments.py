@@ -6,8 +6,9 @@ import pytest
 from genre_spark.corpora.splits import make_split
 from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.dataset.feed import open_feed
+from genre_spark.dataset.rows import ROW_SCHEMA, feature_table, tensors_of
 from genre_spark.dataset.segments import common_segments, whole_tracks
-from genre_spark.dataset.store import ROW_SCHEMA, feature_table, open_dataset, tensors_of
+from genre_spark.dataset.store import open_dataset
 from genre_spark.errors import DatasetError
 from genre_spark.features import FeatureSpec, Segments
 from genre_spark.settings import load_settings

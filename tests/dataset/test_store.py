@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genre_spark.dataset.store import MANIFEST, TENSORS_KEY, Dataset, open_dataset, tensor_column, tensors_of
+from genre_spark.dataset.rows import TENSORS_KEY, tensor_column, tensors_of
+from genre_spark.dataset.store import MANIFEST, Dataset, open_dataset
 from genre_spark.errors import DatasetError
 from genre_spark.features import FeatureSpec, extract_file
 

@@ -9,8 +9,9 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from genre_spark.corpora.splits import Scheme, read_split
+from genre_spark.dataset.rows import tensors_of
 from genre_spark.dataset.scaler import Scaler
-from genre_spark.dataset.store import Dataset, open_dataset, tensors_of
+from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.errors import DatasetError, ModelError, RunError, SplitError
 from genre_spark.models.bundle import load_bundle
 from genre_spark.models.run import read_history, read_run_record
