@@ -1,6 +1,6 @@
 """How many requests an extraction asks of an object store, by verb and by what they are for.
 
-    make bench-scaling runs it last; alone: python benchmarks/s3_requests.py --clips 'music/*.mp3' --tracks 64
+    python benchmarks/s3_requests.py --clips 'music/*.mp3' --tracks 64
 
 The store is moto's server on loopback, which counts; audio and dataset lie in it. It says nothing of speed.
 """
@@ -32,6 +32,7 @@ KINDS = {
     "lease": r"_lock",
     "plan": r"/_work/[^/]+/plan-",
     "task files": r"/_work/[^/]+/(features|errors)/",
+    "joined files": r"/_work/[^/]+/rewritten/",
     "other of the job": r"_work",
     "dataset's files": r"/(features|errors)/part-",
     "manifest, list": r"extraction\.json|files-\d",

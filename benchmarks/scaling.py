@@ -3,7 +3,9 @@
     make bench-scaling ARGS="--clips 'music/*.mp3' --cores 1,2,4 --rows 10000,100000,1000000"
 
 Throughput is of real clips: the Spark job on `local[N]` beside N bare extractor processes, in rounds that take turns.
-Workers are warm; what is left out is the seconds in which they start.
+Workers are warm; what is left out is the seconds in which they start. Small files are joined at the end of a job, which
+is the more of it the smaller the job is: the rate of the tasks alone stands beside. `busy` is how many cores it had: on
+a machine with other work that is what decides.
 
 Growth is of the whole job but for its sound: the tasks write rows of random numbers (of the shape of `mfcc_mean`)
 instead of reading audio, and the files of the track table don't exist, though each is looked up. Every run is a process
@@ -37,10 +39,11 @@ from rich.table import Table
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA, track_table
 from genre_spark.dataset import extract as extraction
+from genre_spark.dataset import product
 from genre_spark.dataset.ledger import Ledger
 from genre_spark.dataset.part import FEATURES, Part, WrittenFile, _planned, feature_writer, size_of
 from genre_spark.dataset.progress import Progress, Receipt
-from genre_spark.dataset.store import feature_schema, feature_table
+from genre_spark.dataset.rows import feature_schema, feature_table
 from genre_spark.errors import DatasetError
 from genre_spark.features import extract_file, resolve_specs
 from genre_spark.folders import Folder
@@ -48,6 +51,8 @@ from genre_spark.settings import load_settings
 from genre_spark.spark import build_session
 
 STUDY = ("mfcc_mean", "mfcc", "melgram")
+# Phases between which the tasks work.
+_TASKS = ("extracting", "checking files")
 app = typer.Typer()
 console = Console()
 
@@ -69,44 +74,47 @@ def throughput(clips: str, cores: list[int], tracks_per_core: int, rounds: int) 
     if not found:
         raise SystemExit(f"error: no clip matches {clips!r}; name some with --clips, or run `make demo` first")
     specs = resolve_specs(STUDY)
-    rates: dict[tuple[int, str], list[float]] = {}
-    core_s: dict[tuple[int, str], list[float]] = {}
+    found_out: dict[int, list[dict[str, float]]] = {count: [] for count in cores}
     for _, count in itertools.product(range(rounds), cores):
         paths = list(itertools.islice(itertools.cycle(found), count * tracks_per_core))
         with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
             taken = list(pool.map(extract_bare, [paths[n::count] for n in range(count)]))
-        rates.setdefault((count, "bare"), []).append(len(paths) / max(wall for wall, _ in taken))
-        core_s.setdefault((count, "bare"), []).append(sum(cpu for _, cpu in taken) / len(paths))
+        bare_s, bare_core_s = max(wall for wall, _ in taken), sum(cpu for _, cpu in taken)
         settings = load_settings([], [f"spark.master=local[{count}]"])
         spark = build_session(settings.spark, "genre_spark benchmark")
         with tempfile.TemporaryDirectory() as folder:
             for some in (paths[: 8 * count], paths):  # the first starts the workers
                 rows = [{"track_id": f"{n:06d}", "uri": Path(path).resolve().as_uri()} for n, path in enumerate(some)]
                 told: list[Progress] = []
-                out = Path(folder, str(len(some)))
-                started = time.perf_counter()
-                extraction.extract(spark, track_table(rows, "it"), specs, out, settings, on_progress=told.append)
-                seconds = time.perf_counter() - started
-        spark.stop()
-        rates.setdefault((count, "spark"), []).append(len(paths) / seconds)
-        core_s.setdefault((count, "spark"), []).append(told[-1].core_s / len(paths))
-    printed = Table(
-        "cores", "bare tracks/s", "Spark tracks/s", "of bare", "of N x one core", "core-s bare", "core-s Spark"
-    )
-    middle = {key: statistics.median(values) for key, values in rates.items()}
-    cpu_s = {key: statistics.median(values) for key, values in core_s.items()}
-    share = [[s / b for s, b in zip(rates[n, "spark"], rates[n, "bare"], strict=True)] for n in cores]
-    for count, of_bare in zip(cores, share, strict=True):
-        printed.add_row(
-            str(count), f"{middle[count, 'bare']:.2f}", f"{middle[count, 'spark']:.2f}",
-            f"{statistics.median(of_bare):.0%}",
-            f"{middle[count, 'spark'] / (count / cores[0] * middle[cores[0], 'spark']):.0%}",
-            f"{cpu_s[count, 'bare']:.3f}", f"{cpu_s[count, 'spark']:.3f}",
-        )  # fmt: skip
-    console.print(
-        f"medians of {rounds} rounds, {tracks_per_core} clips a core; load {_load()} on {os.cpu_count()} cores"
-    )
+                table, out = track_table(rows, "the benchmark"), Path(folder, str(len(some)))
+                extraction.extract(spark, table, specs, out, settings, on_progress=told.append)
+        _end(spark)
+        job_s, core_s = told[-1].wall_s, told[-1].core_s
+        at = {phase: next(progress.wall_s for progress in told if progress.phase == phase) for phase in _TASKS}
+        tasks_s = at[_TASKS[1]] - at[_TASKS[0]]
+        found_out[count].append({
+            "bare tracks/s": len(paths) / bare_s, "Spark": len(paths) / job_s, "its tasks": len(paths) / tasks_s,
+            "of bare": bare_s / job_s, "tasks of bare": bare_s / tasks_s,
+            "bare core-s": bare_core_s / len(paths), "Spark core-s": core_s / len(paths),
+            "bare busy": bare_core_s / bare_s, "Spark busy": core_s / tasks_s,
+        })  # fmt: skip
+    printed = Table("cores", *found_out[cores[0]][0])
+    for count, of_rounds in found_out.items():
+        middle = [statistics.median(one[name] for one in of_rounds) for name in of_rounds[0]]
+        printed.add_row(str(count), *(f"{value:.3g}" for value in middle))
+    console.print(f"medians of {rounds} rounds, {tracks_per_core} clips a core; load {_load()}, {os.cpu_count()} cores")
     console.print(printed)
+
+
+def _end(spark: Any) -> None:
+    """End Spark and its JVM: a session that is started in the same one keeps the first one's master."""
+    from pyspark import SparkContext
+
+    spark.stop()
+    gateway, SparkContext._gateway, SparkContext._jvm = SparkContext._gateway, None, None
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
 
 
 # -- growth -----------------------------------------------------------------------------------------------------------
@@ -175,7 +183,7 @@ def _peak_mb(pid: int | str = "self") -> int:
 def grown(rows: int, folder: Path, out: Path, master: str) -> None:
     """Take one table into one dataset, and print what it took."""
     logging.disable(logging.WARNING)
-    extraction.Part = SilentPart  # type: ignore[misc]
+    product.Part = SilentPart  # type: ignore[misc]
     extraction.Ledger = WatchedLedger  # type: ignore[misc]
     settings = load_settings([], [f"spark.master={master}"])
     table = folder / f"tracks-{rows}.parquet"
@@ -254,13 +262,17 @@ def measure(
     rounds: Annotated[int, typer.Option(help="Times that everything is measured.")] = 3,
     rows: Annotated[str, typer.Option(help="Track rows, with commas; empty leaves it out.")] = "10000,100000,1000000",
     master: Annotated[str, typer.Option(help="Spark of the second part.")] = "local[2]",
+    requests: Annotated[bool, typer.Option(help="Count requests, too (s3_requests.py).")] = True,
 ) -> None:
-    """Print both tables."""
+    """Print the tables."""
     logging.disable(logging.WARNING)  # that clips stand there many times is meant
     if cores:
         throughput(clips, [int(count) for count in cores.split(",")], tracks_per_core, rounds)
     if rows:
         growth([int(count) for count in rows.split(",")], master)
+    if requests:
+        counting = Path(__file__).with_name("s3_requests.py")
+        subprocess.run([sys.executable, counting, "--clips", clips], check=True)  # noqa: S603
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Python workers write the files themselves and Spark carries only a receipt: half
 JVM cost several times as much as the features.
 """
 
+import functools
 import resource
 import uuid
 from collections.abc import Mapping, Sequence
@@ -64,10 +65,8 @@ class Part:
         GenreSparkError
             If the plan can't be read or the files can't be written; what is wrong with a track is an error row.
         """
-        # Imported before the first track: a library that isn't installed is no fault of the track.
-        from genre_spark.features.compute import finite_features  # noqa: F401
-
         cpu_s = _cpu_s()
+        _prepare(tuple(self.specs))
         folder = Folder(self.work, DatasetError)
         tracks = _planned(folder, task)
         # A task that runs twice (a retry, a speculative copy) writes files of its own.
@@ -133,6 +132,20 @@ class Part:
         pcm = decode(uri, **self.audio.decoding())
         facts |= {"pcm_hash": pcm_hash(pcm.samples), "shortened_s": pcm.shortened_s or None}
         return facts, finite_features(pcm, self.specs, uri)
+
+
+@functools.lru_cache(maxsize=4)
+def _prepare(specs: tuple[FeatureSpec, ...]) -> None:
+    """Compute the features of silence, once in a Python worker.
+
+    What is imported and kept (filters, windows, tables of transforms) is then there for all children that are forked;
+    and a library that isn't installed is no fault of the first track.
+    """
+    from genre_spark.features import measure, sound_file  # noqa: F401
+    from genre_spark.features.audio import Pcm
+    from genre_spark.features.compute import compute_features
+
+    compute_features(Pcm(np.zeros(44_100, np.float32), 44_100), specs)
 
 
 class _FeatureFile:
