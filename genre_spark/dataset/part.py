@@ -65,8 +65,8 @@ class Part:
         GenreSparkError
             If the plan can't be read or the files can't be written; what is wrong with a track is an error row.
         """
-        cpu_s = _cpu_s()
-        _prepare(tuple(self.specs))
+        process = _process_for(tuple(self.specs), self.audio, self.by_hash)
+        cpu_s = _cpu_s() + process.cpu_s
         folder = Folder(self.work, DatasetError)
         tracks = _planned(folder, task)
         # A task that runs twice (a retry, a speculative copy) writes files of its own.
@@ -75,24 +75,21 @@ class Part:
             features = _FeatureFile(folder, f"{FEATURES}/{name}", self, files)
             errors: list[dict[str, Any]] = []
             unchanged = 0
-            with IsolatedProcess(
-                self._computed, timeout_s=self.audio.max_decode_s, max_memory_mb=self.audio.max_memory_mb
-            ) as process:
-                for track in tracks.to_pylist():
-                    try:
-                        facts, arrays = process.call([track["uri"], track["audio_hash"]], name=masked(track["uri"]))
-                    except AudioError as error:
-                        errors.append(_error_row(track, type(error).__name__, str(error)))
-                    except GenreSparkError:
-                        raise
-                    except Exception as error:
-                        # Whatever a library makes of a rotten file costs one track, never the job.
-                        errors.append(_error_row(track, AudioError.__name__, f"{type(error).__name__}: {error}"))
+            for track in tracks.to_pylist():
+                try:
+                    facts, arrays = process.call([track["uri"], track["audio_hash"]], name=masked(track["uri"]))
+                except AudioError as error:
+                    errors.append(_error_row(track, type(error).__name__, str(error)))
+                except GenreSparkError:
+                    raise
+                except Exception as error:
+                    # Whatever a library makes of a rotten file costs one track, never the job.
+                    errors.append(_error_row(track, AudioError.__name__, f"{type(error).__name__}: {error}"))
+                else:
+                    if arrays:
+                        features.add(track | facts, arrays)
                     else:
-                        if arrays:
-                            features.add(track | facts, arrays)
-                        else:
-                            unchanged += 1
+                        unchanged += 1
             features.flush()
         written = [*features.written(), *_write_errors(folder, f"{ERRORS}/{name}", errors)]
         kinds: dict[str, int] = {}
@@ -104,7 +101,7 @@ class Part:
             tracks=tracks.num_rows,
             unchanged=unchanged,
             errors=kinds,
-            core_s=_cpu_s() - cpu_s,
+            core_s=_cpu_s() + process.cpu_s - cpu_s,
             audio_bytes=sum(size or 0 for size in tracks["audio_bytes"].to_pylist()),
         )
 
@@ -116,29 +113,49 @@ class Part:
         """Make rows of tracks and their features."""
         return feature_table(rows, arrays, self.specs)
 
-    def _computed(self, asked: list[str | None]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Facts and features of a file, in a process of their own; nothing where it is what it was."""
-        from genre_spark.features.audio import decode
-        from genre_spark.features.compute import finite_features
-        from genre_spark.features.measure import pcm_hash
 
-        uri, known_hash = asked
-        assert uri is not None
-        facts: dict[str, Any] = {}
-        if self.by_hash:
-            facts["audio_hash"] = content_hash(uri)
-            if facts["audio_hash"] == known_hash:
-                return facts, {}
-        pcm = decode(uri, **self.audio.decoding())
-        facts |= {"pcm_hash": pcm_hash(pcm.samples), "shortened_s": pcm.shortened_s or None}
-        return facts, finite_features(pcm, self.specs, uri)
+def _computed(
+    specs: Sequence[FeatureSpec], audio: AudioSettings, by_hash: bool, asked: list[str | None]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Facts and features of a file, in a process of their own; nothing where it is what it was."""
+    from genre_spark.features.audio import decode
+    from genre_spark.features.compute import finite_features
+    from genre_spark.features.measure import pcm_hash
+
+    uri, known_hash = asked
+    assert uri is not None
+    facts: dict[str, Any] = {}
+    if by_hash:
+        facts["audio_hash"] = content_hash(uri)
+        if facts["audio_hash"] == known_hash:
+            return facts, {}
+    pcm = decode(uri, **audio.decoding())
+    facts |= {"pcm_hash": pcm_hash(pcm.samples), "shortened_s": pcm.shortened_s or None}
+    return facts, finite_features(pcm, specs, uri)
 
 
-@functools.lru_cache(maxsize=4)
+# The process that reads files for this Python worker, by what it was made for. Spark uses workers again, and the first
+# track costs a new process twice the time of the others: its tasks share one.
+_PROCESSES: dict[tuple[tuple[FeatureSpec, ...], AudioSettings, bool], IsolatedProcess] = {}
+
+
+def _process_for(specs: tuple[FeatureSpec, ...], audio: AudioSettings, by_hash: bool) -> IsolatedProcess:
+    key = (specs, audio, by_hash)
+    if key not in _PROCESSES:
+        for process in _PROCESSES.values():
+            process.close()
+        _PROCESSES.clear()
+        _prepare(specs)
+        _PROCESSES[key] = IsolatedProcess(
+            functools.partial(_computed, *key), timeout_s=audio.max_decode_s, max_memory_mb=audio.max_memory_mb
+        )
+    return _PROCESSES[key]
+
+
 def _prepare(specs: tuple[FeatureSpec, ...]) -> None:
-    """Compute the features of silence, once in a Python worker.
+    """Compute the features of silence before the process is forked.
 
-    What is imported and kept (filters, windows, tables of transforms) is then there for all children that are forked;
+    What is imported and kept (filters, windows, tables of transforms) is then there for whatever process follows it;
     and a library that isn't installed is no fault of the first track.
     """
     from genre_spark.features import measure, sound_file  # noqa: F401

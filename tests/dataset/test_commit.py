@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genre_spark.corpora.tracks import write_tracks
-from genre_spark.dataset import extract as extract_module
+from genre_spark.dataset import assembly
 from genre_spark.dataset.commit import JOURNAL, WORK, finish_commits
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.store import open_dataset
@@ -40,7 +40,7 @@ def kill_before_commit(monkeypatch, *arguments, **options):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(extract_module, "commit", die)
+        patch.setattr(assembly, "commit", die)
         with pytest.raises(Killed):
             extract(*arguments, **options)
 

@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from genre_spark.corpora.tracks import track_table
-from genre_spark.dataset import extract as extract_module
+from genre_spark.dataset import assembly
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.feed import open_feed
 from genre_spark.dataset.identity import sizes_and_times
@@ -100,7 +100,7 @@ def test_a_job_that_dies_at_any_request_leaves_one_state_or_the_other(session, s
     library.change("track 001 ö")
     library.spoil(library.add())
     with monkeypatch.context() as patch:
-        patch.setattr(extract_module, "commit", lambda *_: (_ for _ in ()).throw(Killed()))
+        patch.setattr(assembly, "commit", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             extract(session, library.table(), SPECS, DATA, SETTINGS)
     prefix = "mü sic/data/"

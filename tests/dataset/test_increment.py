@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genre_spark.dataset import extract as extract_module
+from genre_spark.dataset import assembly
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.feed import open_feed
 from genre_spark.dataset.progress import Progress
@@ -143,7 +143,7 @@ def test_after_whatever_happens_the_dataset_is_what_a_fresh_one_would_be(
                 def die(*_arguments):
                     raise Killed
 
-                patch.setattr(extract_module, "commit", die)
+                patch.setattr(assembly, "commit", die)
                 with pytest.raises(Killed):
                     update(settings, specs=specs, tracks=table)
             if step:

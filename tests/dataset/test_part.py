@@ -1,0 +1,107 @@
+import ctypes
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from genre_spark.dataset import part as part_module
+from genre_spark.dataset.ledger import PLAN_SCHEMA
+from genre_spark.dataset.part import Part
+from genre_spark.features import extract_file
+from genre_spark.features.spec import FeatureSpec
+from genre_spark.settings import AudioSettings
+
+SPEC = FeatureSpec(
+    name="small", kind="mel_spectrogram", sample_rate=8_000, n_fft=256, hop_length=128, n_mels=4, summary="mean"
+)
+
+
+@pytest.fixture(autouse=True)
+def own_process() -> Iterator[None]:
+    """No process that another test made, and none is left."""
+    part_module._PROCESSES.clear()
+    yield
+    for process in part_module._PROCESSES.values():
+        process.close()
+    part_module._PROCESSES.clear()
+
+
+@pytest.fixture
+def work(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
+    """A job's folder with a plan of three tasks of two clips each."""
+    with pq.ParquetWriter(tmp_path / "plan-00000.parquet", PLAN_SCHEMA) as writer:
+        for task in range(3):
+            clips = [write_clip(f"{task}{n}.wav", seconds=0.3, rate=8_000, seed=10 * task + n) for n in range(2)]
+            rows = [{"track_id": clip.stem, "uri": clip.as_uri(), "audio_bytes": clip.stat().st_size} for clip in clips]
+            writer.write_table(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+    return tmp_path
+
+
+def rows(work: Path, receipts: list) -> dict[str, np.ndarray]:
+    tables = [
+        pq.read_table(work / file.name) for receipt in receipts for file in receipt.files if file.table == "features"
+    ]
+    return {row["track_id"]: np.array(row["small"]) for table in tables for row in table.to_pylist()}
+
+
+def child_pid() -> int:
+    (process,) = part_module._PROCESSES.values()
+    assert process._child is not None
+    return process._child.pid
+
+
+def test_tasks_of_one_worker_share_the_process_that_reads_files(work: Path) -> None:
+    receipts, pids = [], []
+    for task in range(3):
+        # Each task brings its own copy along, as one that came through a pickle.
+        receipts.append(Part(str(work), [SPEC.model_copy()], AudioSettings(), 16)(task))
+        pids.append(child_pid())
+    assert len(set(pids)) == 1
+    assert sorted(rows(work, receipts)) == ["00", "01", "10", "11", "20", "21"]
+    for name, array in rows(work, receipts).items():
+        np.testing.assert_array_equal(array, extract_file(work / f"{name}.wav", [SPEC])["small"])
+    assert all(receipt.core_s > 0 for receipt in receipts)
+
+
+def test_another_job_in_the_same_worker_gets_another_process(work: Path) -> None:
+    Part(str(work), [SPEC], AudioSettings(), 16)(0)
+    first = child_pid()
+    other = SPEC.model_copy(update={"n_mels": 5})
+    Part(str(work), [other], AudioSettings(), 16)(1)
+    assert child_pid() != first
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+
+
+def test_a_file_that_crashes_the_decoder_is_one_error_row_and_the_rest_is_delivered(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = part_module._computed
+
+    def crashing(*arguments: object) -> object:
+        if "10.wav" in str(arguments[-1]):
+            ctypes.string_at(0)  # a real segmentation fault
+        return computed(*arguments)
+
+    monkeypatch.setattr(part_module, "_computed", crashing)
+    receipts = [Part(str(work), [SPEC], AudioSettings(), 16)(task) for task in range(3)]
+    assert sorted(rows(work, receipts)) == ["00", "01", "11", "20", "21"]
+    assert [receipt.errors for receipt in receipts] == [{}, {"AudioCrashed": 1}, {}]
+    (file,) = (file for file in receipts[1].files if file.table == "errors")
+    (error,) = pq.read_table(work / file.name).to_pylist()
+    assert error["track_id"] == "10"
+    assert "SIGSEGV, twice" in error["detail"]
+
+
+def test_a_process_that_was_killed_between_two_tasks_costs_no_track(work: Path) -> None:
+    part = Part(str(work), [SPEC], AudioSettings(), 16)
+    receipts = [part(0)]
+    os.kill(child_pid(), signal.SIGKILL)
+    receipts += [part(1), part(2)]
+    assert sorted(rows(work, receipts)) == ["00", "01", "10", "11", "20", "21"]
+    assert not any(receipt.errors for receipt in receipts)
