@@ -161,12 +161,13 @@ def test_spark_submit_of_training_and_evaluation_gives_what_the_commands_give(
 
 def test_a_job_takes_what_its_command_takes(command: Command) -> None:
     jobs = sorted((REPOSITORY / "jobs").glob("*.py"))
-    assert [job.stem for job in jobs] == ["evaluate", "extract", "train"]
+    commands = {"evaluate": "evaluate", "extract": "extract", "predict": "predict-library", "train": "train"}
+    assert [job.stem for job in jobs] == list(commands)
     for job in jobs:
         by_job = subprocess.run([sys.executable, job, "--help"], capture_output=True, text=True, check=True).stdout
         # The first words are the program's name.
         assert by_job.split()[:2] == ["Usage:", job.name]
-        assert by_job.split()[2:] == command(job.stem, "--help").stdout.split()[2:]
+        assert by_job.split()[2:] == command(commands[job.stem], "--help").stdout.split()[2:]
 
 
 def test_corpus_makes_a_track_table_of_some_genres(corpus: Path, tmp_path: Path) -> None:

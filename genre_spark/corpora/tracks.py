@@ -77,9 +77,9 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
         If a column is missing or of another type, the table is empty, an id or uri is empty, an id stands twice, a
         split is none of `PARTS`, a name holds control characters, a uri credentials, or a duration is impossible.
     """
-    table = check_tracks_piece(table, source)
     if table.num_rows == 0:
         raise CorpusError(f"{source}: no tracks")
+    table = check_tracks_piece(table, source)
     counts = table["track_id"].value_counts()
     twice = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(twice):

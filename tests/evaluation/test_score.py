@@ -130,7 +130,7 @@ def test_other_tracks_under_the_same_name_are_refused(
     pq.write_table(
         table.set_column(table.schema.names.index("pcm_hash"), table.schema.field("pcm_hash"), signals), file
     )
-    with pytest.raises(RunError, match="holds other tracks than .* was trained on; train again"):
+    with pytest.raises(RunError, match="holds other tracks than .* was trained on, or others. audio; train again"):
         evaluate(spark, run, settings.evaluate, dataset_path=other)
 
 
