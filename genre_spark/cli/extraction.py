@@ -170,9 +170,11 @@ def computed(progress: Progress) -> str:
 def summary_line(progress: Progress, dataset: Dataset) -> str:
     """Say what an extraction did, in a line."""
     counts, kinds = dataset.manifest.counts, dataset.manifest.errors
+    predictor = dataset.manifest.predictor
     names = ", ".join(spec.name for spec in dataset.manifest.specs)
+    what = f"with {names}" if predictor is None else f"predicted by {predictor.architecture}"
     errors = f"{_of_kinds(kinds)}, see {dataset}/errors" if kinds else "no errors"
-    parts = [f"{counts['features']} of {counts['tracks']} tracks with {names} -> {dataset}; {errors}"]
+    parts = [f"{counts['features']} of {counts['tracks']} tracks {what} -> {dataset}; {errors}"]
     parts.append(computed(progress) if progress.done else "nothing was to be computed")
     return "; ".join([*parts, *(f"{count} {what}" for count, what in _others(progress))])
 
