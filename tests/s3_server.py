@@ -63,3 +63,14 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     yield s3_server
     request = urllib.request.Request(f"{s3_server.endpoint}/moto-api/reset", method="POST")
     urllib.request.urlopen(request).close()
+
+
+@pytest.fixture
+def spark_with_store(spark, s3):
+    """The session; its Python workers get the variables that on a cluster stand in the nodes' environment."""
+    environment = spark.sparkContext.environment
+    before = dict(environment)
+    environment.update(s3.environment, AWS_EC2_METADATA_DISABLED="true")
+    yield spark
+    environment.clear()
+    environment.update(before)

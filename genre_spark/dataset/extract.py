@@ -20,7 +20,7 @@ from genre_spark.dataset.assembly import committed
 from genre_spark.dataset.commit import WORK, begin_attempt, finish_commits, left_files
 from genre_spark.dataset.job import Job, failure, fingerprint_of, has_failed, standing_dataset, warn_of_versions
 from genre_spark.dataset.lease import leased
-from genre_spark.dataset.ledger import PLAN_SCHEMA, Ledger, rows_of
+from genre_spark.dataset.ledger import PLAN_SCHEMA, Ledger
 from genre_spark.dataset.part import TASKS_PER_PLAN
 from genre_spark.dataset.product import Features
 from genre_spark.dataset.progress import Progress, Receipt, Tally, WrittenFile
@@ -30,6 +30,7 @@ from genre_spark.dataset.store import (
     Dataset,
 )
 from genre_spark.dataset.tasks import run_tasks
+from genre_spark.dataset.track_rows import rows_of
 from genre_spark.errors import DatasetError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.filesystems import masked

@@ -6,9 +6,7 @@ on the disk, with the same few hundred megabytes of memory as one of ten thousan
 
 import logging
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,17 +16,15 @@ import pyarrow as pa
 from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.dataset.identity import sizes_and_times
 from genre_spark.dataset.rows import IDENTITY_SCHEMA
-from genre_spark.dataset.store import ERRORS, FEATURES, Dataset, read_rows
+from genre_spark.dataset.store import ERRORS, FEATURES, Dataset
+from genre_spark.dataset.track_rows import rows_of
 from genre_spark.errors import CorpusError, EnvironmentSetupError
 from genre_spark.filesystems import masked
-from genre_spark.folders import Folder
 
 logger = logging.getLogger(__name__)
 
 MEMORY = "256MB"
 _THREADS = 2
-# Files of a dataset that are read at once.
-_READERS = 8
 
 # What a row of the dataset repeats of the track table. The signal's hash is the extraction's own.
 _TOLD = [name for name in TRACK_SCHEMA.names if name not in ("track_id", "pcm_hash")]
@@ -300,26 +296,6 @@ class Ledger:
     def _count(self, of: str) -> int:
         ((count,),) = self._rows(f"SELECT count(*) FROM {of}")
         return int(count)
-
-
-def rows_of(folder: Folder, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, pa.Table]]:
-    """Yield table, name and rows of files, in their order.
-
-    Several are read at once, as each is a few waits for an object store, and never more than a few are held.
-    """
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting: deque[tuple[str, str, Future[pa.Table]]] = deque()
-        try:
-            for table, name in files:
-                waiting.append((table, name, pool.submit(read_rows, folder, table, name)))
-                if len(waiting) > _READERS:
-                    table, name, rows = waiting.popleft()
-                    yield table, name, rows.result()
-            while waiting:
-                table, name, rows = waiting.popleft()
-                yield table, name, rows.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _known(rows: pa.Table, table: str, name: str) -> pa.Table:

@@ -23,6 +23,7 @@ from genre_spark.folders import Folder
 from genre_spark.settings import load_settings
 from tests.dataset.library import SPECS, Library, assert_sound, content
 from tests.s3_server import BUCKET, KEY, SECRET, s3, s3_server  # noqa: F401
+from tests.s3_server import spark_with_store as session  # noqa: F401
 
 DATA = f"s3://{BUCKET}/mü sic/data"
 SETTINGS = load_settings(
@@ -36,17 +37,6 @@ class Killed(BaseException):
 
 def unneeded():
     raise AssertionError("asked for Spark where there is nothing to compute")
-
-
-@pytest.fixture
-def session(spark, s3):
-    """The session; its Python workers get the variables that on a cluster stand in the nodes' environment."""
-    environment = spark.sparkContext.environment
-    before = dict(environment)
-    environment.update(s3.environment, AWS_EC2_METADATA_DISABLED="true")
-    yield spark
-    environment.clear()
-    environment.update(before)
 
 
 @pytest.fixture

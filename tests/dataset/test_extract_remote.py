@@ -4,23 +4,11 @@
 
 import pyarrow as pa
 import pyarrow.dataset
-import pytest
 
 from genre_spark.corpora.folder import load_folder
 from genre_spark.dataset.extract import extract
 from genre_spark.features import resolve_specs
-from tests.s3_server import SECRET, s3, s3_server  # noqa: F401
-
-
-@pytest.fixture
-def spark_with_store(spark, s3):
-    """The session; its Python workers get the variables that on a cluster stand in the nodes' environment."""
-    environment = spark.sparkContext.environment
-    before = dict(environment)
-    environment.update(s3.environment, AWS_EC2_METADATA_DISABLED="true")
-    yield spark
-    environment.clear()
-    environment.update(before)
+from tests.s3_server import SECRET, s3, s3_server, spark_with_store  # noqa: F401
 
 
 def rows(dataset, kind):
