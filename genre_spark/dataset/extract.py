@@ -169,6 +169,7 @@ def bring_up_to_date(
         removed = changes["unwanted"] if prune else 0
         tally.set(removed=removed, told=changes["told"], unwanted=unwanted)
         if kept is not None and not written and not changes["dropped"] and not changes["told"]:
+            lease.check()  # what lies there may be another job's by now
             folder.delete_folder(WORK)
             tally.set(phase="done")
             dataset = kept
