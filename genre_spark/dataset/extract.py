@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 # and the driver not have to look after too many.
 _FEWEST_TRACKS, _GOOD_TRACKS = 4, 32
 _FEWEST_TASKS, _MANY_TASKS = 64, 4_096
+# So many come in halves at the end, for the cores to finish together.
+_LAST_TASKS = 8
 
 
 def extract(
@@ -198,8 +200,8 @@ def _compute(job: Job, ledger: Ledger, to_compute: int) -> list[Receipt]:
     """Compute what is to be computed, into files of the job's folder."""
     if not to_compute:
         return []
-    tracks_per_task = _tracks_per_task(to_compute, job.product.bytes_per_track, job.settings.extract)
-    tasks = _write_plan(job, ledger.tasks(tracks_per_task))
+    sizes = task_sizes(to_compute, job.product.bytes_per_track, job.settings.extract)
+    tasks = _write_plan(job, ledger.tasks(sizes))
     part = job.product.part(job.folder.join(job.work), job.settings)
     job.tally.set(phase="starting Spark")
     spark = job.session()
@@ -212,15 +214,22 @@ def _compute(job: Job, ledger: Ledger, to_compute: int) -> list[Receipt]:
     return receipts
 
 
-def _tracks_per_task(tracks: int, bytes_per_track: int, settings: ExtractSettings) -> int:
-    """How many tracks a task, and so a file, has.
+def task_sizes(tracks: int, bytes_per_track: int, settings: ExtractSettings) -> list[int]:
+    """How many tracks each task, and so each file, has.
 
     It follows from the tracks and the settings alone, so that the same job gives the same files on any number of
     cores.
     """
+    least = -(-settings.min_file_mb * 1_000_000 // bytes_per_track)  # or the file would be joined with others
+    fewest = max(_FEWEST_TRACKS, least)
     fit = max(1, settings.max_file_mb * 1_000_000 // bytes_per_track)
-    wanted = min(max(_FEWEST_TRACKS, -(-tracks // _FEWEST_TASKS)), max(_GOOD_TRACKS, -(-tracks // _MANY_TASKS)))
-    return max(1, min(settings.tracks_per_task, fit, wanted))
+    for_tasks = max(min(fewest, 2 * _FEWEST_TRACKS), -(-tracks // _FEWEST_TASKS))
+    wanted = min(for_tasks, max(_GOOD_TRACKS, -(-tracks // _MANY_TASKS)))
+    size = max(1, min(settings.tracks_per_task, fit, wanted))
+    last = size // 2 if size // 2 >= fewest else size
+    whole = max(0, tracks // size - _LAST_TASKS)
+    halves, rest = divmod(tracks - whole * size, last)
+    return [size] * whole + [last] * halves + [rest] * (rest > 0)
 
 
 def _write_plan(job: Job, tasks: Iterable[pa.Table]) -> int:

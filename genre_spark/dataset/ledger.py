@@ -6,7 +6,7 @@ on the disk, with the same few hundred megabytes of memory as one of ten thousan
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -196,27 +196,23 @@ class Ledger:
         rows = self._rows("SELECT DISTINCT is_error, file FROM fresh ORDER BY file")
         return [(ERRORS if is_error else FEATURES, name) for is_error, name in rows]
 
-    def tasks(self, tracks_per_task: int) -> Iterator[pa.Table]:
-        """Yield the tracks to be computed, task by task.
+    def tasks(self, sizes: Sequence[int]) -> Iterator[pa.Table]:
+        """Yield the tracks to be computed, task by task, of the sizes that are named.
 
         In the order of a hash, which mixes long and short clips, and does not depend on the table's order.
         """
         names = ", ".join(PLAN_SCHEMA.names)
         # One thread for a fixed order; only so many rows are in memory as a task has.
         reader = self._database.sql(f"SELECT {names} FROM todo ORDER BY md5(track_id), track_id").to_arrow_reader(
-            tracks_per_task
+            max(sizes, default=1)
         )
-        held: list[pa.RecordBatch] = []
-        count = 0
-        for batch in reader:
-            held.append(batch)
-            count += len(batch)
-            while count >= tracks_per_task:
-                table = pa.Table.from_batches(held).cast(PLAN_SCHEMA)
-                yield table.slice(0, tracks_per_task)
-                held, count = table.slice(tracks_per_task).to_batches(), count - tracks_per_task
-        if count:
-            yield pa.Table.from_batches(held).cast(PLAN_SCHEMA)
+        held = PLAN_SCHEMA.empty_table()
+        for size in sizes:
+            while len(held) < size:
+                batch = pa.Table.from_batches([reader.read_next_batch()]).cast(PLAN_SCHEMA)
+                held = pa.concat_tables([held, batch])
+            yield held.slice(0, size)
+            held = held.slice(size)
 
     # -- what no longer holds -----------------------------------------------------------------------------------------
 

@@ -61,17 +61,19 @@ def feature_table(
     specs : sequence of FeatureSpec
         One tensor column each.
     """
-    columns = pa.Table.from_pylist(tracks, schema=ROW_SCHEMA)
     segments = common_segments(specs)
     if segments is None:
+        columns = [_column([track.get(field.name) for track in tracks], field.type) for field in ROW_SCHEMA]
         tensors = [tensor_column([of_track[spec.name] for of_track in arrays], spec) for spec in specs]
-        return pa.Table.from_arrays([*columns.columns, *tensors], schema=feature_schema(specs))
-    columns = columns.take(np.repeat(np.arange(len(tracks)), segments.count))
+        return pa.Table.from_arrays([*columns, *tensors], schema=feature_schema(specs))
+    rows = [track for track in tracks for _ in range(segments.count)]
+    columns = [_column([row.get(field.name) for row in rows], field.type) for field in ROW_SCHEMA]
     numbers = np.tile(np.arange(segments.count, dtype=np.int32), len(tracks))
-    starts_s = np.tile(np.array(specs[0].segment_starts_s), len(tracks))
+    starts_s = np.tile(np.array(specs[0].segment_starts_s, np.float64), len(tracks))
     tensors = [tensor_column([part for of_track in arrays for part in of_track[spec.name]], spec) for spec in specs]
     return pa.Table.from_arrays(
-        [*columns.columns, pa.array(numbers), pa.array(starts_s), *tensors], schema=feature_schema(specs)
+        [*columns, _numbers(numbers, pa.int32()), _numbers(starts_s, pa.float64()), *tensors],
+        schema=feature_schema(specs),
     )
 
 
@@ -81,8 +83,29 @@ def tensor_column(arrays: Sequence[np.ndarray], spec: FeatureSpec) -> pa.ListArr
     offsets = np.arange(len(arrays) + 1, dtype=np.int32) * size
     values = np.stack(arrays).astype(np.float32, copy=False).reshape(-1) if arrays else np.empty(0, np.float32)
     return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(values), type=pa.list_(pa.field("element", pa.float32()))
+        _numbers(offsets, pa.int32()),
+        _numbers(values, pa.float32()),
+        type=pa.list_(pa.field("element", pa.float32())),
     )
+
+
+# `pa.array` and all that calls it import pandas, to see whether they were given something of it: half a second of each
+# Python worker's start.
+
+
+def _numbers(values: np.ndarray, kind: pa.DataType, valid: pa.Buffer | None = None) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(values)])
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Strings, or numbers of 64 bits, some of them None."""
+    valid = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
+    if not pa.types.is_string(kind):
+        dtype = np.float64 if pa.types.is_floating(kind) else np.int64
+        return _numbers(np.array([value or 0 for value in values], dtype), kind, valid)
+    texts = [(value or "").encode() for value in values]
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
 
 
 def tensors_of(column: pa.ChunkedArray | pa.ListArray, spec: FeatureSpec) -> np.ndarray:

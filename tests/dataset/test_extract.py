@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genre_spark.corpora.tracks import read_tracks, track_table
-from genre_spark.dataset.extract import extract
+from genre_spark.dataset.extract import extract, task_sizes
 from genre_spark.dataset.progress import Progress
 from genre_spark.dataset.rows import tensors_of
 from genre_spark.dataset.store import MANIFEST, Dataset, open_dataset
@@ -82,6 +84,28 @@ def test_files_hold_row_groups_of_the_wanted_size(dataset: Dataset) -> None:
     for file in dataset.files():
         groups = pq.read_metadata(file)
         assert all(groups.row_group(group).num_rows <= 4 for group in range(groups.num_row_groups))
+
+
+@given(
+    tracks=st.integers(1, 2_000_000),
+    bytes_per_track=st.integers(1, 300_000_000),
+    most=st.integers(1, 2_000),
+    band=st.tuples(st.integers(1, 32), st.integers(1, 512)),
+)
+def test_tasks_hold_each_track_once_in_files_no_larger_than_wanted(tracks, bytes_per_track, most, band):
+    names = {"tracks_per_task": most, "min_file_mb": min(band), "max_file_mb": max(band)}
+    wanted = load_settings([], [f"extract.{name}={value}" for name, value in names.items()]).extract
+    sizes = task_sizes(tracks, bytes_per_track, wanted)
+    assert sum(sizes) == tracks
+    assert min(sizes) > 0
+    assert max(sizes) <= most
+    assert max(sizes) == 1 or max(sizes) * bytes_per_track <= max(band) * 1_000_000
+
+
+def test_the_last_tasks_are_smaller_where_their_files_suffice(settings: Settings) -> None:
+    wanted = settings.extract.model_copy(update={"tracks_per_task": 256, "min_file_mb": 8, "max_file_mb": 128})
+    assert task_sizes(1_000, 1_325_000, wanted) == [16] * 54 + [8] * 17
+    assert task_sizes(200, 1_325_000, wanted) == [7] * 28 + [4], "files of 8 MB, that no others have to join"
 
 
 def test_the_manifest_says_what_made_it(dataset: Dataset) -> None:

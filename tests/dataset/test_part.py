@@ -1,6 +1,9 @@
 import ctypes
 import os
+import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,3 +108,15 @@ def test_a_process_that_was_killed_between_two_tasks_costs_no_track(work: Path) 
     receipts += [part(1), part(2)]
     assert sorted(rows(work, receipts)) == ["00", "01", "10", "11", "20", "21"]
     assert not any(receipt.errors for receipt in receipts)
+
+
+def test_a_worker_imports_nothing_heavy_that_it_does_not_need(work: Path) -> None:
+    part = Part(str(work), (SPEC,), AudioSettings(), tracks_per_row_group=1)
+    code = (
+        "import pickle, sys\n"
+        "receipt = pickle.load(sys.stdin.buffer)(0)\n"
+        "assert receipt.files[0].rows == 2\n"
+        "print(*sorted({'pandas', 'librosa', 'numba', 'sklearn', 'tensorflow', 'torch', 'duckdb'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(part), capture_output=True, check=True)
+    assert done.stdout.decode().split() == []
