@@ -99,7 +99,7 @@ def _numbers(values: np.ndarray, kind: pa.DataType, valid: pa.Buffer | None = No
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Strings, or numbers of 64 bits, some of them None."""
-    valid = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
+    valid = pa.py_buffer(np.packbits(np.array([value is not None for value in values], bool), bitorder="little"))
     if not pa.types.is_string(kind):
         dtype = np.float64 if pa.types.is_floating(kind) else np.int64
         return _numbers(np.array([value or 0 for value in values], dtype), kind, valid)
