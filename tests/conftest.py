@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import soundfile
@@ -20,6 +21,10 @@ from genre_spark.spark import build_session
 REPOSITORY = Path(__file__).parents[1]
 MUSIC = REPOSITORY.parent / "shared" / "data"
 GENRES = ("Folk", "Hip-Hop", "Rock")
+
+# A busy machine is no fault of an example's, and every run tries the same ones.
+hypothesis.settings.register_profile("genre_spark", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("genre_spark")
 
 os.environ.setdefault("SPARK_CONF_DIR", str(REPOSITORY / "conf"))
 

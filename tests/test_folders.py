@@ -94,7 +94,7 @@ def test_odd_names_come_back_as_they_are(folder, name):
 SEGMENT = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=20)
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(SEGMENT.filter(lambda part: part not in (".", "..")), min_size=1, max_size=3).map("/".join))
 def test_every_name_on_a_disk_comes_back(tmp_path, name):
     folder = Folder(tmp_path / uuid.uuid4().hex, DatasetError)

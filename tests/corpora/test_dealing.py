@@ -17,7 +17,7 @@ def filled(counts, seed=0, shares=SHARES):
     return fill_parts(deal_groups(counts, targets, seed), counts, len(shares)), targets
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 99),
     sizes=st.lists(st.lists(st.integers(1, 5), min_size=20, max_size=40), min_size=2, max_size=5),

@@ -59,7 +59,7 @@ def united(tracks, by):
     return sorted(map(sorted, groups.values()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(NAMES, NAMES, HASHES), min_size=1, max_size=25),
     by=st.lists(st.sampled_from(KINDS), min_size=1, unique=True),

@@ -163,7 +163,7 @@ def test_a_leak_is_refused_by_name():
     assert_no_leak(apart, split)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.lists(
         st.tuples(

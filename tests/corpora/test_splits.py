@@ -97,7 +97,7 @@ def torn_apart(tracks, split, by):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(tracks=corpora(), seed=st.integers(0, 2**32 - 1), shuffle=st.randoms(use_true_random=False))
 def test_every_track_with_a_genre_is_in_one_part_whatever_the_order_of_rows(scheme, tracks, seed, shuffle):
     split = make_split(tracks, scheme, SplitSettings(seed=seed))
@@ -113,7 +113,7 @@ def test_every_track_with_a_genre_is_in_one_part_whatever_the_order_of_rows(sche
 
 
 @pytest.mark.parametrize("scheme", ["artist", "artist-kfold"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     tracks=corpora(),
     seed=st.integers(0, 99),

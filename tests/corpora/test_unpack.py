@@ -100,7 +100,7 @@ def test_members_come_out_as_unzip_gives_them(unpacks, tmp_path, method):
     contents=st.lists(st.binary(max_size=300).map(lambda piece: piece * 40), min_size=1, max_size=5),
     method=st.sampled_from(METHODS),
 )
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_survives(unpacks, tmp_path, contents, method):
     shutil.rmtree(tmp_path / "root", ignore_errors=True)
     members = {f"fma_small/000/{n:06}.mp3": content for n, content in enumerate(contents)}

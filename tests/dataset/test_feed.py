@@ -44,7 +44,7 @@ def assert_batches_belong_together(batches: list[Batch], small_datasets, spec):
             assert y == number % 7
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     layout=st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=4),
     batch_size=st.integers(1, 9),
@@ -308,7 +308,7 @@ def test_tracks_that_vanish_or_double_after_opening_are_noticed(small_datasets, 
 THREE = Segments(count=3, length_s=1.0, overlap_s=0.0)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     layout=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=3), min_size=1, max_size=3),
     count=st.integers(1, 4),

@@ -60,7 +60,7 @@ def tracks_of(audio, wanted):
     return check_tracks(pa.Table.from_pylist(rows, schema=TRACK_SCHEMA), "test")
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     wanted=st.dictionaries(st.sampled_from(IDS), states(), min_size=4),
     have=st.dictionaries(st.sampled_from(IDS), st.tuples(st.booleans(), states()), min_size=3),

@@ -22,7 +22,7 @@ def named(sizes):
     return [(str(number), size) for number, size in enumerate(sizes)]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(sizes=SIZES, smallest=st.integers(0, 12), spread=st.integers(0, 12))
 def test_only_small_files_are_joined_each_once_in_their_order_and_never_beyond_the_band(sizes, smallest, spread):
     largest = smallest + spread
@@ -34,7 +34,7 @@ def test_only_small_files_are_joined_each_once_in_their_order_and_never_beyond_t
     assert all(sum(sizes[int(name)] for name in group) <= largest for group in groups)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(increments=SIZES, smallest=st.integers(1, 12), factor=st.integers(2, 4))
 def test_after_any_increments_all_files_but_one_are_in_the_band(increments, smallest, factor):
     largest = smallest * factor
@@ -66,7 +66,7 @@ def write(folder, name, tracks, specs):
             writer.write_table(feature_table(rows, arrays, specs))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     layout=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     group=st.integers(1, 4),

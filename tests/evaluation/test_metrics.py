@@ -31,7 +31,7 @@ answers = st.integers(2, 6).flatmap(
 
 
 @given(answers)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_metrics_are_scikit_learns(case: tuple[int, list[tuple[int, int]]]) -> None:
     n, pairs = case
     true, predicted = zip(*pairs, strict=True)

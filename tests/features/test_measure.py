@@ -127,7 +127,7 @@ def test_silence_has_no_level_and_no_hash(tmp_path: Path) -> None:
     channels=st.integers(1, 7),
     suffix=st.sampled_from(["wav", "flac"]),
 )
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_hash_is_that_of_the_samples_that_features_are_computed_from(
     tmp_path: Path, frames: int, channels: int, suffix: str
 ) -> None:
@@ -371,7 +371,6 @@ def test_the_frames_of_an_mp3_add_up_to_its_length_whatever_the_rate(rate: int) 
 
 
 @given(st.binary(max_size=400))
-@settings(deadline=None)
 def test_no_bytes_make_the_search_for_frames_fail(content: bytes) -> None:
     assert all(span.seconds > 0 for span in mpeg_spans(io.BytesIO(b"\xff\xfb\x90\xc4" + content), 100))
 
