@@ -1,10 +1,12 @@
 """A dataset that is brought up to date again and again is what one extraction of the last track table gives."""
 
+import itertools
 import json
 import logging
 import os
 import random
 import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -177,6 +179,20 @@ def test_a_second_run_reads_no_audio_asks_for_no_spark_and_writes_nothing(update
     assert (progress.done, progress.up_to_date, progress.audio_bytes) == (0, 4, 0)
     assert snapshot(dataset.path) == before
     assert again.manifest == dataset.manifest
+
+
+def test_clocks_that_jump_cost_at_most_a_track_that_is_computed_again(update, library, monkeypatch):
+    real, jumps = time.time, itertools.cycle([0.0, -1e6, 1e9, -1e9])
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
+    dataset, _ = update()
+    name = next(iter(library.rows))
+    for seconds in (4_102_444_800, 0, 86_400):  # the year 2100, and the days that a machine without a clock begins with
+        os.utime(library.path(name), (seconds, seconds))
+        dataset, progress = update()
+        assert (progress.done, progress.up_to_date) == (1, 2)
+        _, progress = update(session=unneeded)
+        assert (progress.done, progress.up_to_date) == (0, 3)
+    assert content(dataset) == library.content()
 
 
 def test_by_hash_only_other_bytes_are_computed_and_size_and_time_may_be_what_they_were(update, library):
