@@ -17,6 +17,7 @@ import pytest
 from genre_spark.dataset import assembly
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.feed import open_feed
+from genre_spark.dataset.lease import LOCK
 from genre_spark.dataset.progress import Progress
 from genre_spark.dataset.store import ERRORS, FEATURES, MANIFEST, open_dataset
 from genre_spark.errors import DatasetError, ExtractionFailed, FeedError
@@ -486,6 +487,24 @@ def test_of_two_jobs_the_second_is_refused_by_name_or_waits_and_has_nothing_to_d
         first.join()
     assert (told[-1].done, told[-1].up_to_date, dataset.manifest.commit) == (0, 3, 1)
     assert content(dataset) == library.content()
+
+
+def test_leftovers_are_left_to_the_job_that_took_this_one_for_dead(update, library, tmp_path):
+    update()
+    leftover = tmp_path / "data" / "_work" / "old" / "features" / "0000000-a.parquet"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"of another job")
+
+    def lose_the_lease(progress):
+        if progress.phase == "planning":
+            for file in (tmp_path / "data" / LOCK).glob("*.json"):
+                file.unlink()
+
+    with pytest.raises(DatasetError, match="another job took this one for dead"):
+        extract(unneeded, library.table(), SPECS, tmp_path / "data", set_to(), on_progress=lose_the_lease)
+    assert leftover.exists()
+    update(session=unneeded)
+    assert not leftover.exists()
 
 
 def test_tracks_that_the_table_lacks_stay_with_a_warning_until_they_are_pruned(update, library, caplog):
