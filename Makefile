@@ -176,7 +176,8 @@ lock: ## Resolve setup.py's ranges anew into requirements/lock.txt (needs uv)
 		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements/lock.txt
 
 .PHONY: clean
-clean: ## Remove all of build/ and the caches, not .venv
+clean: ## End the cluster of cluster-up; remove all of build/ and the caches, not .venv
+	@test ! -e "$(CLUSTER)" || $(RUN_CLUSTER) down --folder "$(CLUSTER)"
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): requirements/lock.txt setup.py

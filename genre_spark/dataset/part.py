@@ -5,6 +5,7 @@ JVM cost several times as much as the features.
 """
 
 import functools
+import gc
 import resource
 import uuid
 from collections.abc import Mapping, Sequence
@@ -146,6 +147,9 @@ def _process_for(specs: tuple[FeatureSpec, ...], audio: AudioSettings, by_hash: 
             process.close()
         _PROCESSES.clear()
         _prepare(specs)
+        # Spark's worker collects garbage after each task, which takes it 80 ms with all that is imported by now.
+        gc.collect()
+        gc.freeze()
         _PROCESSES[key] = IsolatedProcess(
             functools.partial(_computed, *key), timeout_s=audio.max_decode_s, max_memory_mb=audio.max_memory_mb
         )
