@@ -27,6 +27,9 @@ DATASET ?= $(WORK)/dataset
 MODEL ?= dnn
 SPLIT ?= artist
 RUN ?= $(WORK)/runs/$(MODEL)-$(SPLIT)
+SCALERS ?= $(WORK)/scalers/$(SPLIT)
+FORMAT ?= onnx
+EXPORT ?= $(WORK)/exports/$(MODEL)-$(SPLIT).$(FORMAT)
 REPORT ?= $(WORK)/report.html
 PREDICTIONS ?= $(WORK)/predictions
 FILES ?=
@@ -51,9 +54,9 @@ test: $(READY) ## Run the tests (the slow ones: make test-slow)
 .PHONY: setup
 setup: $(READY) ## Build .venv from the lock file; needs Python 3.11 or 3.12 and nothing else
 
-##@ Stages (variables: WORK ROOT TRACKS AUDIT FEATURES DATASET MODEL SPLIT RUN REPORT PREDICTIONS CONFIG ARGS)
+##@ Stages (variables: WORK ROOT TRACKS AUDIT FEATURES DATASET MODEL SPLIT SCALERS RUN FORMAT EXPORT REPORT PREDICTIONS CONFIG ARGS)
 
-.PHONY: corpus validate leaks extract train evaluate report predict predict-library
+.PHONY: corpus validate leaks extract fit-scaler train export evaluate report predict predict-library
 corpus: $(READY) ## Make a track table (CORPUS=fma|gtzan|folder|synthetic ROOT=...)
 	$(RUN_STAGE) corpus $(CORPUS) --root "$(ROOT)" --out "$(TRACKS)" $(CONFIG) $(ARGS)
 
@@ -66,8 +69,14 @@ leaks: $(READY) ## Tell who stands on both sides of SPLIT
 extract: $(READY) ## Compute the FEATURES of all TRACKS into DATASET, with Spark
 	$(RUN_STAGE) extract --tracks "$(TRACKS)" --features $(FEATURES) --out "$(DATASET)" $(CONFIG) $(ARGS)
 
+fit-scaler: $(READY) ## Mean and variance of SPLIT's training part of DATASET, with Spark, into SCALERS (training does it, too)
+	$(RUN_STAGE) fit-scaler --dataset "$(DATASET)" --split $(SPLIT) --out "$(SCALERS)" $(CONFIG) $(ARGS)
+
 train: $(READY) ## Train MODEL on DATASET under SPLIT into RUN
 	$(RUN_STAGE) train --dataset "$(DATASET)" --model $(MODEL) --split $(SPLIT) --run "$(RUN)" $(CONFIG) $(ARGS)
+
+export: $(READY) ## Write the model of RUN for other programs (FORMAT=keras|savedmodel|onnx) to EXPORT
+	$(RUN_STAGE) export "$(RUN)" --format $(FORMAT) --out "$(EXPORT)" $(ARGS)
 
 evaluate: $(READY) ## Score RUN: predictions, metrics, confusion matrix, with Spark
 	$(RUN_STAGE) evaluate --run "$(RUN)" $(CONFIG) $(ARGS)
@@ -165,6 +174,14 @@ bench-spark-ways: $(READY) ## Time other ways to let Spark write features beside
 .PHONY: bench-scaling
 bench-scaling: $(READY) ## Time it on 1, 2, 4 cores; weigh it with a million tracks; count its requests (docs/scale.md)
 	$(BIN)/python benchmarks/scaling.py $(ARGS)
+
+.PHONY: bench-feed
+bench-feed: $(READY) ## Time what feeds Keras: ours, petastorm as it comes, TFRecord, pyarrow, memory
+	$(BIN)/python benchmarks/feed.py $(ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: $(READY) ## Time an epoch of each model, and what the device waits for (on a GPU; smaller with ARGS elsewhere)
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/gpu.py $(ARGS)
 
 .PHONY: bench-synthetic
 bench-synthetic: $(READY) ## Time the composer of the synthetic corpus beside MP3 encoding alone

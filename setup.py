@@ -37,7 +37,10 @@ EXTRAS = {
         "h5py>=3.11",
         "pandas>=2.2,<3",
         "setuptools<70",
+        "tensorboard>=2.20",
     ],
+    # A model for other programs; SavedModel and .keras need nothing more than `train`
+    "export": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "tf2onnx>=1.17,<2"],
     # Judgement that people look at
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
 }
@@ -47,6 +50,7 @@ EXTRAS["dev"] = [
     "build>=1.2",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
+    "jax[cpu]>=0.6",
     "moto[s3,server]>=5",
     "mypy>=1.13",
     "nbclient>=0.10",

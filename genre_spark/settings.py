@@ -34,6 +34,14 @@ def _spark_text(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def _switch(value: object) -> object:
+    # YAML takes on and off for true and false.
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -119,6 +127,35 @@ class TrainSettings(_Section):
     seed: Seed = 0
     # Up to this size the training and validation tensors are read once and kept in memory.
     cache_mb: int = Field(default=4_096, ge=0, strict=True)
+    # Threads that read tensors which aren't kept in memory, and how much of them is kept on the local disk.
+    reader_threads: int = Field(default=2, ge=0, strict=True)
+    disk_cache_mb: int = Field(default=0, ge=0, strict=True)
+    # A mean and a variance for each coefficient or band over all frames, or for each value of the tensor.
+    standardise: Literal["band", "cell"] = "band"
+    # What `fit-scaler` wrote for the same split; null: fitted before the first epoch.
+    scaler: Path | None = None
+    # Epochs without a lower validation loss after which a training ends (0: never), and whether the model then gets the
+    # weights of its best epoch.
+    early_stopping_patience: int = Field(default=15, ge=0, strict=True)
+    restore_best: bool = True
+    # How the learning rate goes on: `plateau` multiplies it by plateau_factor after plateau_patience epochs without a
+    # lower validation loss; `cosine` lets it fall to min_learning_rate in the last epoch.
+    schedule: Literal["constant", "plateau", "cosine"] = "plateau"
+    plateau_patience: Count = 5
+    plateau_factor: float = Field(default=0.5, gt=0.0, lt=1.0)
+    min_learning_rate: float = Field(default=1e-6, ge=0.0)
+    # Weigh rare genres as much as common ones; auto: where the commonest has over 1.5 times the tracks of the rarest.
+    class_weights: Switch = "auto"
+    # Compute in 16 bits, keep weights in 32. auto: on a GPU or a TPU, not on a CPU.
+    mixed_precision: Switch = "auto"
+    # Keep the tensors in the device's memory. auto: on a GPU or a TPU where they take no more than a third of it.
+    on_device: Switch = "auto"
+    # How many of this machine's GPUs share each batch; null: all.
+    devices: Count | None = None
+    # How many epochs apart `--resume` finds checkpoints.
+    checkpoint_epochs: Count = 1
+    # Experiment of MLflow that the run is logged to as well.
+    mlflow_experiment: str | None = Field(default=None, min_length=1)
 
 
 class ModelSettings(_Section):

@@ -129,7 +129,7 @@ def test_a_wrong_value_is_refused_with_its_key(override, message):
         ("split.sed=1", "unknown setting split.sed; did you mean split.seed?"),
         ("models.dnnn.epochs=1", "unknown setting models.dnnn; did you mean models.dnn?"),
         ("models.dnn.epoch=1", "unknown setting models.dnn.epoch; did you mean models.dnn.epochs?"),
-        ("train.learning=1", "unknown setting train.learning; known are cache_mb, seed"),
+        ("evaluate.epochs=1", "unknown setting evaluate.epochs; known are batch_size"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(override, message):

@@ -41,9 +41,9 @@ class Counter:
         self._progress.update(self._task, completed=done)
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """One more epoch is done, with these accuracies."""
+        """An epoch is done, with these accuracies; a training that was resumed doesn't begin with the first."""
         note = f"accuracy {row['accuracy']:.0%}, validation {row['val_accuracy']:.0%}"
-        self._progress.update(self._task, advance=1, note=note)
+        self._progress.update(self._task, completed=row["epoch"], note=note)
 
 
 @contextlib.contextmanager

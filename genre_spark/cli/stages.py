@@ -71,11 +71,24 @@ def train(
     model: Annotated[Literal["dnn", "cnn1d", "cnn2d"], typer.Option(help="Architecture.")],
     run: Annotated[Path, typer.Option(help="Run folder to write.")],
     split: Annotated[
-        Literal["study", "official", "artist", "artist-kfold"],
+        Literal["study", "official", "artist", "artist-kfold"] | None,
         typer.Option(
-            help="study: 70/30 at random; official: the corpus's own; artist, artist-kfold: no artist in two parts."
+            help="study: 70/30 at random; official: the corpus's own; artist (the default), artist-kfold: no artist in "
+            "two parts."
         ),
-    ] = "artist",
+    ] = None,
+    study: Annotated[
+        bool,
+        typer.Option(
+            "--study", help="As the study did: its split and its epochs, the last weights; wins over --config."
+        ),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped; begin where there is none.")
+    ] = False,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="EXPERIMENT", help="Log to MLflow too (train.mlflow_experiment).")
+    ] = None,
     overwrite: Overwrite = False,
     config: Config = None,
     set_: Set = None,
@@ -83,17 +96,26 @@ def train(
 ) -> None:
     """Train a model on a dataset's training part."""
     from genre_spark.dataset.store import open_dataset
+    from genre_spark.models.fitting_study import study_overrides
 
-    settings = read_settings(config, set_)
+    settings = read_settings(config, [*(study_overrides(model) if study else []), *(set_ or ())])
+    if mlflow is not None:
+        settings = settings.model_copy(
+            update={"train": settings.train.model_copy(update={"mlflow_experiment": mlflow or None})}
+        )
     opened = open_dataset(dataset)  # before the seconds that Keras takes to start
     from genre_spark.models.train import train as run_training
 
     epochs = getattr(settings.models, model).epochs
     with counted(stderr, f"training {model}", epochs, "epochs") as progress:
-        record = run_training(opened, model, split, run, settings, overwrite=overwrite, on_epoch=progress.epoch)
+        record = run_training(
+            opened, model, split or ("study" if study else "artist"), run, settings,
+            overwrite=overwrite, resume=resume, on_epoch=progress.epoch,
+        )  # fmt: skip
     stdout.print(
-        f"{model}: {record.trainable_parameters:,} parameters, {record.epochs} epochs in {record.training_s:.1f} s "
-        f"on {record.tracks['training']} tracks -> {escape(str(run))}"
+        f"{model}: {record.trainable_parameters:,} parameters, {record.epochs_run} of {record.epochs} epochs in "
+        f"{record.training_s:.1f} s on {record.tracks['training']} tracks, weights of epoch {record.best_epoch} "
+        f"-> {escape(str(run))}"
     )
 
 

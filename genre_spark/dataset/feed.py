@@ -1,30 +1,27 @@
 """Parquet -> petastorm -> batches for Keras: the tracks of one part of a split, each (or each segment) once per epoch.
 
-petastorm reads row groups one after the other in the caller's thread; which tracks belong, in which order they come and
-whether all of them came is decided and checked here. Batches are NumPy, so that they suit every back end of Keras.
+petastorm reads row groups ahead in threads; which tracks belong, in which order they come and whether all of them came
+is decided and checked here. Batches are NumPy, so that they suit every back end of Keras.
 """
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 
-from genre_spark.dataset.petastorm_adapter import make_batch_reader, refuse_pickles
-from genre_spark.dataset.segments import row_columns
-from genre_spark.dataset.store import Dataset, read_track_ids
+from genre_spark.dataset.feed_order import fill, in_memory, on_disk, shuffled
+from genre_spark.dataset.feed_part import find_part
+from genre_spark.dataset.feed_reading import PartReader, Rows
+from genre_spark.dataset.store import Dataset
 from genre_spark.errors import FeedError
 from genre_spark.features.spec import FeatureSpec
-from genre_spark.filesystems import is_remote, masked
 
-# Memory of the shuffle buffer when an epoch is read from disk: 512 mel spectrograms of 96 x 1366.
+# Memory of the shuffle buffer when an epoch is read from files: 512 mel spectrograms of 96 x 1366.
 SHUFFLE_BYTES = 2**28
-
-# What petastorm and pyarrow raise for a file that is gone, damaged or ragged (pa.ArrowInvalid is a ValueError).
-_READ_ERRORS = (pa.ArrowException, OSError, RuntimeError, ValueError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,19 +55,20 @@ class Feed:
     Notes
     -----
     Without a seed the rows come in the order of files and rows. With one, each epoch has its own order, which follows
-    from the seed and the epoch's index. Tensors that fit into the cache are permuted as a whole; otherwise the row
-    groups are read in random order, and their rows pass a shuffle buffer of `SHUFFLE_BYTES`. The two orders differ.
+    from the seed and the epoch's index. Tensors that fit into a cache, in memory or on disk, are permuted as a whole;
+    otherwise the row groups are read in random order, and their rows pass a shuffle buffer of `SHUFFLE_BYTES`. The two
+    orders differ. Batches of one feed may be taken in one thread at a time.
     """
 
     def __init__(
         self,
         spec: FeatureSpec,
-        files: Sequence[str],
-        track_ids: list[str],
+        reader: PartReader,
+        track_ids: Sequence[str],
         labels: np.ndarray,
         *,
         batch_size: int,
-        cached: bool,
+        new_cache: Callable[[int, int], np.ndarray] | None,
         seed: int | None,
     ) -> None:
         self.spec = spec
@@ -79,11 +77,11 @@ class Feed:
         self.n_tracks = len(track_ids)
         self.n_rows = self.n_tracks * self._per_track
         self.n_batches = math.ceil(self.n_rows / batch_size)
-        self._files = files
+        self._size = math.prod(spec.shape)
+        self._reader = reader
         self._track_ids = track_ids
-        self._first_row = {track_id: number * self._per_track for number, track_id in enumerate(track_ids)}
         self._labels = labels
-        self._cached = cached
+        self._new_cache = new_cache
         self._seed = seed
         self._cache: np.ndarray | None = None
         self._closed = False
@@ -100,20 +98,47 @@ class Feed:
         ------
         FeedError
             If a file can't be read, a tensor is ragged or not finite, a row is missing or comes twice (at the latest
-            in place of the last batch), or the feed is closed.
+            in place of the last batch), the disk cache can't be written, or the feed is closed.
         """
         random = None if self._seed is None else np.random.default_rng([self._seed, index])
-        batches = self._from_memory(random) if self._cached else self._in_batches(self._from_disk(random))
+        batches = self._in_batches(self._from_files(random) if self._new_cache is None else self._from_cache(random))
         while not self._closed:
             batch = next(batches, None)
             if batch is None:
                 return
             yield batch
-        raise FeedError(f"the feed of {self.spec.name!r} is closed; open another one")
+        self._reader.refuse_closed()
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Return the whole part, in the order of files and rows.
+
+        Returns
+        -------
+        x : np.ndarray [shape=(n_rows, *spec.shape)], float32
+            The cache itself, not to be written to.
+        y : np.ndarray [shape=(n_rows,)], int32
+        track_ids : list of str
+            Whose row it is.
+
+        Raises
+        ------
+        FeedError
+            If the part does not fit into a cache, and as `epoch` does.
+        """
+        self._reader.refuse_closed()
+        if self._new_cache is None:
+            raise FeedError(
+                f"feature {self.spec.name!r}: the part's {4 * self.n_rows * self._size / 2**20:.0f} MB fit into no "
+                "cache; raise cache_bytes, or name a cache_dir"
+            )
+        every = self._batch(np.arange(self.n_rows), self._filled())
+        every.x.flags.writeable = False
+        return every.x, every.y, every.track_ids
 
     def close(self) -> None:
-        """Free the memory. Nothing else has to be stopped: reading has no thread, and no file stays open."""
+        """End reading with all its threads, also in the midst of an epoch, and free memory and disk."""
         self._closed = True
+        self._reader.close()
         self._cache = None
 
     def __enter__(self) -> Self:
@@ -122,125 +147,58 @@ class Feed:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _from_memory(self, random: np.random.Generator | None) -> Iterator[Batch]:
-        cache = self._cache
-        if cache is None:
-            cache = np.empty((self.n_rows, *self.spec.shape), np.float32)
-            for position, tensor in self._read(None):
-                cache[position] = tensor
-            self._cache = cache
+    def _filled(self) -> np.ndarray:
+        if self._cache is None:
+            assert self._new_cache is not None
+            self._cache = fill(self._new_cache(self.n_rows, self._size), self._reader.read(None))
+        return self._cache
+
+    def _from_cache(self, random: np.random.Generator | None) -> Iterator[Rows]:
         order = np.arange(self.n_rows) if random is None else random.permutation(self.n_rows)
-        for start in range(0, self.n_rows, self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            yield self._batch(chosen, cache[chosen])
+        yield Rows(order, self._filled(), order)
 
-    def _from_disk(self, random: np.random.Generator | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield positions and tensors; a tensor holds only until the next one is asked for."""
+    def _from_files(self, random: np.random.Generator | None) -> Iterator[Rows]:
         if random is None:
-            yield from self._read(None)
-            return
-        size = min(self.n_rows, max(self.batch_size, SHUFFLE_BYTES // (4 * math.prod(self.spec.shape))))
-        buffer = np.empty((size, *self.spec.shape), np.float32)
-        positions = np.empty(size, np.int64)
-        held = 0
-        # petastorm takes a seed of 0 for none (workers_pool/ventilator.py:125).
-        for position, tensor in self._read(int(random.integers(1, 2**32))):
-            slot = held if held < size else int(random.integers(size))
-            if held == size:
-                yield int(positions[slot]), buffer[slot]
-            held = min(held + 1, size)
-            buffer[slot], positions[slot] = tensor, position
-        for slot in random.permutation(held):
-            yield int(positions[slot]), buffer[slot]
+            return self._reader.read(None)
+        n_slots = min(self.n_rows, max(self.batch_size, SHUFFLE_BYTES // (4 * self._size)))
+        seed = int(random.integers(2**32))
+        return shuffled(self._reader.read(seed), random, in_memory(n_slots, self._size))
 
-    def _in_batches(self, rows: Iterator[tuple[int, np.ndarray]]) -> Iterator[Batch]:
-        # The last batch waits for the end of the pass: `_read` counts the rows behind its last row.
-        done = 0
-        while done < self.n_rows:
-            size = min(self.batch_size, self.n_rows - done)
-            x = np.empty((size, *self.spec.shape), np.float32)
-            positions = np.empty(size, np.int64)
-            for row in range(size):
-                positions[row], x[row] = next(rows)
-            done += size
-            if done == self.n_rows:
-                next(rows, None)
-            yield self._batch(positions, x)
+    def _in_batches(self, rows: Iterable[Rows]) -> Iterator[Batch]:
+        x, positions = self._empty(self.n_rows)
+        held = done = 0
+        last: Batch | None = None
+        for coming in rows:
+            start = 0
+            while start < len(coming.numbers):
+                part = slice(start, start + len(x) - held)
+                end = held + len(coming.numbers[part])
+                # clip: without it NumPy takes them into a buffer of its own first.
+                np.take(coming.source, coming.numbers[part], axis=0, out=x[held:end], mode="clip")
+                positions[held:end] = coming.positions[part]
+                start, held = start + end - held, end
+                if held == len(x):
+                    done += held
+                    batch = self._batch(positions, x)
+                    if done < self.n_rows:
+                        yield batch
+                    else:
+                        last = batch
+                    x, positions = self._empty(self.n_rows - done)
+                    held = 0
+        # It waits for the end of the pass: the reader counts the rows behind its last row.
+        if last is not None:
+            yield last
+
+    def _empty(self, n_left: int) -> tuple[np.ndarray, np.ndarray]:
+        size = min(self.batch_size, n_left)
+        return np.empty((size, self._size), np.float32), np.empty(size, np.int64)
 
     def _batch(self, positions: np.ndarray, x: np.ndarray) -> Batch:
         tracks = positions // self._per_track
-        return Batch([self._track_ids[track] for track in tracks], x, self._labels[tracks])
-
-    def _read(self, seed: int | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield position and tensor of each row in one pass of petastorm; check that each came once."""
-        seen = np.zeros(self.n_rows, bool)
-        for track_ids, segments, tensors in self._row_groups(seed):
-            if tensors.dtype != np.float32 or tensors.shape[1:] != (math.prod(self.spec.shape),):
-                raise FeedError(
-                    f"feature {self.spec.name!r} of track {track_ids[0]!r} is {tensors.dtype} of size "
-                    f"{tensors.shape[1:]}, not float32 of shape {self.spec.shape}; extract the dataset again"
-                )
-            finite = np.isfinite(tensors).all(axis=1)
-            for row, (track_id, segment) in enumerate(zip(track_ids, segments, strict=True)):
-                first = self._first_row.get(str(track_id))
-                if first is None:
-                    continue
-                if not 0 <= segment < self._per_track:
-                    raise FeedError(f"track {str(track_id)!r} has no segment {segment}; extract the dataset again")
-                position = first + int(segment)
-                if seen[position]:
-                    raise FeedError(f"track {self._named(position)} came twice in one epoch; extract the dataset again")
-                if not finite[row]:
-                    what = f"feature {self.spec.name!r} of track {self._named(position)} holds NaN or infinity"
-                    raise FeedError(f"{what}; extract the dataset again")
-                seen[position] = True
-                yield position, tensors[row].reshape(self.spec.shape)
-        if not seen.all():
-            lost = np.flatnonzero(~seen)
-            raise FeedError(
-                f"{len(lost)} of {self.n_rows} {'segments' if self.spec.segments else 'tracks'} did not come in this "
-                f"epoch, among them {self._named(lost[0])}; the files changed after the feed was opened: open it again"
-            )
-
-    def _named(self, position: int) -> str:
-        track, segment = divmod(position, self._per_track)
-        return f"{self._track_ids[track]!r}{f' (segment {segment})' if self.spec.segments else ''}"
-
-    def _row_groups(self, seed: int | None) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield ids, segment numbers and tensors `[shape=(rows, size)]` of one row group after the other."""
-        try:
-            reader = make_batch_reader(
-                [file if is_remote(file) else Path(file).as_uri() for file in self._files],
-                # \Z: petastorm warns where a pattern is the beginning of another column's name.
-                schema_fields=[rf"{name}\Z" for name in (*row_columns(self.spec), self.spec.name)],
-                # Threads give no fixed order, and can lose row groups at the end under load.
-                reader_pool_type="dummy",
-                # Never together with a predicate: rows then get labels of other rows.
-                shuffle_rows=False,
-                shuffle_row_groups=seed is not None,
-                seed=seed,
-                num_epochs=1,
-            )
-        except _READ_ERRORS as error:
-            raise self._unreadable(error) from error
-        try:
-            while True:
-                try:
-                    group = next(reader)
-                except StopIteration:
-                    return
-                except _READ_ERRORS as error:
-                    raise self._unreadable(error) from error
-                segments = group.segment if self.spec.segments else np.zeros(len(group.track_id), np.int32)
-                yield group.track_id, segments, getattr(group, self.spec.name)
-        finally:
-            # Not petastorm's context manager: it prints to standard output.
-            reader.stop()
-            reader.join()
-
-    def _unreadable(self, error: Exception) -> FeedError:
-        folder, reason = masked(self._files[0].rpartition("/")[0]), " ".join(str(error).split())
-        return FeedError(f"{folder}: feature {self.spec.name!r} can't be read: {reason}; extract the dataset again")
+        return Batch(
+            [self._track_ids[track] for track in tracks], x.reshape(-1, *self.spec.shape), self._labels[tracks]
+        )
 
 
 def open_feed(
@@ -250,7 +208,12 @@ def open_feed(
     *,
     batch_size: int,
     cache_bytes: int = 0,
+    cache_dir: str | Path | None = None,
+    disk_cache_bytes: int | None = None,
     seed: int | None = None,
+    reader_threads: int = 2,
+    cur_shard: int | None = None,
+    shard_count: int | None = None,
 ) -> Feed:
     """Open one part of a split for reading.
 
@@ -265,48 +228,44 @@ def open_feed(
         Rows per batch: tracks, or segments of tracks.
     cache_bytes : int
         Up to this size the tensors are read once and kept in memory.
+    cache_dir : str or Path, optional
+        Folder on a local disk. Tensors that don't fit into memory are read once and kept there, in a file that is gone
+        when the feed is closed or the process ends.
+    disk_cache_bytes : int, optional
+        Up to this size; None for as much as there is space for.
     seed : int, optional
         Non-negative; None keeps the order of files and rows in every epoch.
+    reader_threads : int
+        That read row groups ahead; 0 for none. The order does not depend on it.
+    cur_shard, shard_count : int, optional
+        Of `shard_count` shares of the part, as even as can be and by whole tracks, take the one of this number, from 0.
 
     Raises
     ------
     DatasetError
         If the dataset lacks the feature, a file may hold pickled code, or lacks a column or a track's segments.
     FeedError
-        If there is nothing to read, a track of `labels_of` is not in the dataset, or one stands there twice.
+        If there is nothing to read, a track of `labels_of` is not in the dataset, one stands there twice, or an option
+        is impossible.
     """
     spec = dataset.spec(feature)
     if batch_size < 1:
         raise FeedError(f"batch_size={batch_size} must be a positive integer")
-    if not labels_of:
-        raise FeedError(f"{dataset}: no track is asked for; check the split and the genres of its tracks")
-    files = dataset.files()
-    if not files:
-        raise FeedError(
-            f"{dataset}: holds no file with features; extract it with `genre-spark extract --out {dataset}`"
-        )
-    refuse_pickles(files)
-    file_of: dict[str, str] = {}
-    for file in files:
-        for track_id in read_track_ids(file, spec):
-            if track_id in file_of:
-                raise FeedError(
-                    f"{masked(file)}: track {track_id!r} stands in {masked(file_of[track_id])} too; extract again"
-                )
-            if track_id in labels_of:
-                file_of[track_id] = file
-    if len(file_of) < len(labels_of):
-        missing = sorted(set(labels_of) - set(file_of))
-        raise FeedError(
-            f"{dataset}: {len(missing)} of {len(labels_of)} tracks have no features, among them {missing[0]!r}; "
-            "make the split from the dataset's own tracks"
-        )
+    if reader_threads < 0:
+        raise FeedError(f"reader_threads={reader_threads} must not be negative")
+    part = find_part(dataset, spec, set(labels_of), cur_shard, shard_count)
+    n_bytes = 4 * len(part.track_ids) * len(spec.segment_starts_s) * math.prod(spec.shape)
+    new_cache: Callable[[int, int], np.ndarray] | None = None
+    if n_bytes <= cache_bytes:
+        new_cache = in_memory
+    elif cache_dir is not None and (disk_cache_bytes is None or n_bytes <= disk_cache_bytes):
+        new_cache = functools.partial(on_disk, Path(cache_dir))
     return Feed(
         spec,
-        sorted(set(file_of.values())),
-        list(file_of),
-        np.array([labels_of[track_id] for track_id in file_of], np.int32),
+        PartReader(spec, part, reader_threads),
+        part.track_ids,
+        np.array([labels_of[track_id] for track_id in part.track_ids], np.int32),
         batch_size=batch_size,
-        cached=len(file_of) * len(spec.segment_starts_s) * math.prod(spec.shape) * 4 <= cache_bytes,
+        new_cache=new_cache,
         seed=seed,
     )

@@ -108,7 +108,7 @@ def build_model(
     n_genres : int
         Number of outputs.
     scaler : Scaler
-        Mean and variance `[shape=(shape[0],)]` of the training part.
+        Mean and variance of the training part, `[shape=(shape[0],)]` or `[shape=shape]`.
     batch_norm_momentum : float
         How slowly BatchNorm's moving statistics follow in training; it changes nothing in a trained model.
 
@@ -120,14 +120,20 @@ def build_model(
     Raises
     ------
     ModelError
-        If the architecture is unknown, or the tensor is too small or of another rank.
+        If the architecture is unknown, the tensor too small or of another rank, or the scaler of another shape.
     """
     architecture = find_architecture(name)
     if len(shape) != architecture.rank:
         raise ModelError(f"model {name}: needs a feature with {architecture.rank} axes, not one of shape {shape}")
     inputs = keras.Input(shape, name=architecture.feature)
-    # Axis 1 of the batch is the coefficient or the band: one mean and variance each, over time where there is time.
-    standardised = layers.Normalization(axis=1, mean=scaler.mean, variance=scaler.variance)(inputs)
+    if scaler.mean.shape not in (tuple(shape), tuple(shape[:1])):
+        raise ModelError(f"model {name}: a scaler of shape {scaler.mean.shape} doesn't fit a feature of shape {shape}")
+    # Axis 1 of the batch is the coefficient or the band: one mean and variance each, over time where there is time; or
+    # one for each cell.
+    axes = tuple(range(1, 1 + scaler.mean.ndim))
+    # In float32 whatever the policy: bfloat16 has 8 bits, which a large mean takes all of.
+    normalization = layers.Normalization(axis=axes, mean=scaler.mean, variance=scaler.variance, dtype="float32")
+    standardised = normalization(inputs)
     try:
         hidden = architecture.hidden(standardised, batch_norm_momentum)
     except ValueError:

@@ -6,6 +6,9 @@ RUN/
   leaks.parquet   kind, value, track_id, part; every track of an artist, album, recording or group in several parts
   history.csv     epoch, loss, accuracy, val_loss, val_accuracy, seconds; one row per epoch
   bundle/         the trained model
+  train.log       what the training said, a line per epoch
+  tensorboard/    the same for TensorBoard
+  checkpoint/     where the training was interrupted: what `--resume` goes on from
   evaluation/     what the evaluation found
 """
 
@@ -24,13 +27,18 @@ from genre_spark.corpora.leaks import LeakAudit
 from genre_spark.errors import RunError
 from genre_spark.files import complete_file
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RUN_RECORD = "run.json"
 HISTORY = "history.csv"
 SPLIT = "split.parquet"
 LEAKS = "leaks.parquet"
 BUNDLE = "bundle"
 EVALUATION = "evaluation"
+TRAIN_LOG = "train.log"
+TENSORBOARD = "tensorboard"
+CHECKPOINT = "checkpoint"
+# All that a training or an evaluation writes.
+CONTENTS = frozenset({RUN_RECORD, HISTORY, SPLIT, LEAKS, BUNDLE, EVALUATION, TRAIN_LOG, TENSORBOARD, CHECKPOINT})
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
@@ -54,8 +62,20 @@ class RunRecord(BaseModel):
         What stands in more than one part.
     labels : list of str
         Genres in the order of the model's outputs.
+    epochs, epochs_run, best_epoch : int
+        Epochs that the settings ask for, that were trained, and the one (from 1) whose weights are in the bundle.
+    interrupted : bool
+        A signal or a diverging loss ended the training; the bundle holds what was reached until then.
+    class_weights : dict of str to float, optional
+        How much a track of each genre weighs in the loss; None: all alike.
+    precision : str
+        Keras' name of the policy that the model was trained with.
+    backend, device : str
+        What computed it, for instance `tensorflow` on `cpu`.
+    devices : int
+        How many shared each batch.
     training_s : float
-        Wall time of the training, in seconds.
+        Wall time of the training, in seconds; of all its parts, where it was resumed.
     created : str
         ISO 8601.
     """
@@ -79,6 +99,14 @@ class RunRecord(BaseModel):
     batch_size: int
     learning_rate: float
     seed: int
+    epochs_run: int = 0
+    best_epoch: int = 0
+    interrupted: bool = False
+    class_weights: dict[str, float] | None = None
+    precision: str = "float32"
+    backend: str = "tensorflow"
+    device: str = "cpu"
+    devices: int = 1
     training_s: float
     versions: dict[str, str]
     created: str

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from genre_spark.cli import progress
-from genre_spark.cli.progress import transferred
+from genre_spark.cli.progress import counted, transferred
 from genre_spark.errors import DownloadError
 
 
@@ -74,3 +74,11 @@ def test_after_an_error_no_bar_is_left(clock):
         fetch_in_vain()
     erase_line = "\x1b[2K"
     assert terminal.getvalue().rpartition("fetching")[2].count(erase_line) == 1
+
+
+def test_a_training_that_was_resumed_counts_from_where_it_was():
+    log = io.StringIO()
+    with counted(Console(file=log, width=120), "training dnn", 10, "epochs") as progress:
+        progress.epoch({"epoch": 7, "accuracy": 0.5, "val_accuracy": 0.25})
+    assert " 7/10 epochs " in log.getvalue()
+    assert "accuracy 50%, validation 25%" in log.getvalue()

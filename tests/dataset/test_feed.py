@@ -171,11 +171,11 @@ def test_no_thread_and_no_open_file_is_left_when_the_consumer_stops_or_fails(ope
 
     list(open_small().epoch(0))  # pyarrow's own threads start with its first use
     before = threading.active_count(), open_files()
-    stopped_early = open_small().epoch(0)
-    next(stopped_early)
     with pytest.raises(ConsumerFailed):
         consumer(open_small())
     assert (threading.active_count(), open_files()) == before
+    stopped_early = open_small().epoch(0)
+    next(stopped_early)
     del stopped_early
     gc.collect()
     assert (threading.active_count(), open_files()) == before

@@ -1,16 +1,22 @@
+import itertools
 import pickle
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from genre_spark.dataset.feed import open_feed
-from genre_spark.dataset.petastorm_adapter import make_batch_reader, refuse_pickles
-from genre_spark.errors import DatasetError
+from genre_spark.dataset.petastorm_adapter import make_batch_reader, make_petastorm_dataset, refuse_pickles
+from genre_spark.errors import DatasetError, FeedError
 
 
 def run_python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -137,10 +143,219 @@ for seed in (None, 0):
     assert "Warning" not in done.stderr
 
 
-def test_a_reader_for_several_epochs_is_refused(small_datasets):
+POOLS = [("dummy", 1), ("thread", 1), ("thread", 2), ("thread", 3), ("thread", 7)]
+
+
+def numbers_of(reader) -> list[int]:
+    """Numbers of the tracks as their tensors say them."""
+    with reader:
+        groups = list(reader)
+    for group in groups:
+        np.testing.assert_array_equal([int(track_id[6:10]) for track_id in group.track_id], group.melgram[:, 0])
+    return [int(x) for group in groups for x in group.melgram[:, 0]]
+
+
+@contextmanager
+def load():
+    """Two busy processes, and here a thread that takes the interpreter's lock whenever it can, in short turns."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    interval, is_over = sys.getswitchinterval(), threading.Event()
+    thread = threading.Thread(target=lambda: [None for _ in iter(is_over.is_set, True)])
+    sys.setswitchinterval(1e-4)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def test_under_load_nothing_is_lost_or_doubled_and_the_order_follows_from_the_seed_whatever_the_threads(small_datasets):
+    @settings(max_examples=8)
+    @given(
+        layout=st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=6), min_size=1, max_size=4),
+        seed=st.integers(0, 3),
+        epochs=st.integers(1, 3),
+        shuffle_row_groups=st.booleans(),
+        shuffle_rows=st.booleans(),
+        parts=st.integers(1, 3),
+    )
+    def check(layout, seed, epochs, shuffle_row_groups, shuffle_rows, parts):
+        dataset, count = small_datasets.write(layout), sum(map(sum, layout))
+        options = {"seed": seed, "num_epochs": epochs, "shuffle_row_drop_partitions": parts}
+        options |= {"shuffle_row_groups": shuffle_row_groups, "shuffle_rows": shuffle_rows}
+        urls = [Path(file).as_uri() for file in dataset.files()]
+        orders = [
+            numbers_of(make_batch_reader(urls, reader_pool_type=pool, workers_count=workers, **options))
+            for pool, workers in (POOLS[0], POOLS[2], POOLS[4])
+        ]
+        assert all(order == orders[0] for order in orders)
+        for epoch in range(epochs):
+            of_epoch = orders[0][epoch * count : (epoch + 1) * count]
+            assert sorted(of_epoch) == [*range(count)]
+            if not shuffle_row_groups and not shuffle_rows and parts == 1:
+                assert of_epoch == [*range(count)]
+
+    with load():
+        check()
+
+
+@pytest.mark.parametrize(("pool", "workers"), POOLS)
+def test_every_epoch_and_every_seed_has_an_order_of_its_own(small_datasets, pool, workers):
+    urls = [Path(file).as_uri() for file in small_datasets.write([[1] * 20] * 2).files()]
+    orders = set()
+    for seed in (0, 1, 2):
+        order = numbers_of(
+            make_batch_reader(urls, reader_pool_type=pool, workers_count=workers, seed=seed, num_epochs=3)
+        )
+        orders |= {tuple(order[epoch * 40 : (epoch + 1) * 40]) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_without_a_seed_every_reader_has_another_order(small_datasets):
+    urls = [Path(file).as_uri() for file in small_datasets.write([[4] * 20]).files()]
+    orders = {tuple(numbers_of(make_batch_reader(urls, workers_count=2, shuffle_rows=rows))) for rows in (True, False)}
+    orders |= {tuple(numbers_of(make_batch_reader(urls, workers_count=2)))}
+    assert len(orders) == 3
+
+
+@pytest.mark.parametrize(("pool", "workers"), POOLS)
+def test_a_reader_without_end_goes_on_in_bounded_memory_and_stops(small_datasets, pool, workers):
+    url = Path(small_datasets.write([[1] * 5]).files()[0]).as_uri()
+    reader = make_batch_reader([url], reader_pool_type=pool, workers_count=workers, num_epochs=None, seed=1)
+    rows = [int(next(reader).melgram[0, 0]) for _ in range(50)]
+    assert sorted(rows) == sorted([*range(5)] * 10)
+    reader.stop()
+    reader.join()
+    assert threading.active_count() == 1
+
+
+@pytest.mark.parametrize(("pool", "workers"), POOLS)
+@pytest.mark.parametrize("seed", [None, 0, 5])
+def test_shards_cover_everything_once(small_datasets, pool, workers, seed):
+    urls = [Path(file).as_uri() for file in small_datasets.write().files()]
+    shards = [
+        numbers_of(
+            make_batch_reader(
+                urls, reader_pool_type=pool, workers_count=workers, seed=seed, cur_shard=shard, shard_count=3
+            )
+        )
+        for shard in range(3)
+    ]
+    assert all(shards)
+    assert sorted(itertools.chain(*shards)) == [*range(19)]
+
+
+@pytest.mark.parametrize(("pool", "workers"), POOLS)
+def test_rows_that_a_predicate_leaves_keep_their_own_tensors(small_datasets, pool, workers):
+    from petastorm.predicates import in_lambda
+
+    urls = [Path(file).as_uri() for file in small_datasets.write().files()]
+    wanted = {small_datasets.track_id(n) for n in (0, 3, 4, 9, 18)}
+
+    def left(**options):
+        return make_batch_reader(
+            urls,
+            reader_pool_type=pool,
+            workers_count=workers,
+            schema_fields=["track_id", "melgram"],
+            predicate=in_lambda(["track_id"], lambda ids: ids.isin(wanted)),
+            **options,
+        )
+
+    assert numbers_of(left(shuffle_row_groups=False)) == [0, 3, 4, 9, 18]
+    assert sorted(numbers_of(left(seed=3))) == [0, 3, 4, 9, 18]
+    with pytest.raises(FeedError, match="predicate: rows may get labels of other rows with shuffle_rows=True"):
+        left(shuffle_rows=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"reader_pool_type": "process"}, "reader_pool_type='process'"), ({"cache_type": "local-disk"}, "unpickles")],
+)
+def test_pools_and_caches_that_pickle_are_refused(small_datasets, options, message):
     url = Path(small_datasets.write().files()[0]).as_uri()
-    with pytest.raises(ValueError, match="one reader per epoch"):
-        make_batch_reader([url], reader_pool_type="dummy", num_epochs=3)
+    with pytest.raises(FeedError, match=message):
+        make_batch_reader([url], **options)
+
+
+def test_row_groups_to_skip_are_not_read_unless_the_file_has_changed(small_datasets):
+    first, second = (Path(file) for file in small_datasets.write([[2, 3, 1], [4, 2]]).files())
+    skip = {str(first): (3, [1]), str(second): (3, [0])}
+    reader = make_batch_reader([first.as_uri(), second.as_uri()], shuffle_row_groups=False, skip=skip)
+    assert numbers_of(reader) == [0, 1, 5, *range(6, 12)]
+
+
+def test_a_folder_is_read_without_what_jobs_leave_in_it(small_datasets):
+    folder = Path(small_datasets.write().files()[0]).parent
+    for name in ("_job.parquet", ".hidden.parquet", "manifest.json"):
+        (folder / name).write_text("no Parquet")
+    assert sorted(numbers_of(make_batch_reader(folder.as_uri()))) == [*range(19)]
+    (folder / "genre=Rock").mkdir()
+    (folder / "genre=Rock" / "part.parquet").write_bytes(b"")
+    with pytest.raises(DatasetError, match="holds files in folders of their own"):
+        make_batch_reader(folder.as_uri())
+    with pytest.raises(DatasetError, match="nowhere: holds no Parquet file"):
+        make_batch_reader((folder / "nowhere").as_uri())
+
+
+@settings(max_examples=30)
+@given(workers=st.integers(1, 5), taken=st.integers(0, 8), damaged=st.none() | st.integers(0, 29))
+def test_a_reader_that_is_left_early_ends_its_threads_also_beside_a_damaged_row_group(
+    small_datasets, workers, taken, damaged
+):
+    file = Path(small_datasets.write([[1] * 30]).files()[0])
+    if damaged is not None:
+        column = pq.read_metadata(file).row_group(damaged).column(0)
+        content = bytearray(file.read_bytes())
+        start = column.dictionary_page_offset or column.data_page_offset
+        content[start : start + 8] = b"\xff" * 8
+        file.write_bytes(content)
+    reader = make_batch_reader([file.as_uri()], workers_count=workers, shuffle_row_groups=False)
+    try:
+        for number in range(taken):
+            assert int(next(reader).melgram[0, 0]) == number
+    except OSError:
+        assert number == damaged
+        with pytest.raises(RuntimeError, match="stopped"):
+            next(reader)
+    finally:
+        reader.stop()
+        reader.join()
+    assert threading.active_count() == 1
+
+
+def test_a_program_that_forgets_its_readers_ends_and_says_nothing(small_datasets):
+    urls = [Path(file).as_uri() for file in small_datasets.write([[1] * 200]).files()]
+    program = f"""
+from genre_spark.dataset.petastorm_adapter import make_batch_reader
+readers = [make_batch_reader({urls!r}, workers_count=3, num_epochs=None) for _ in range(3)]
+rows = [next(reader) for reader in readers]
+def rest():
+    yield from readers[0]
+suspended = rest()
+next(suspended)
+"""
+    done = run_python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_keras_back_end_tensorflow_reads_with_petastorms_own_adapter(small_datasets):
+    pytest.importorskip("tensorflow")
+    urls = [Path(file).as_uri() for file in small_datasets.write().files()]
+    options = {"schema_fields": ["track_id", "melgram"], "shuffle_row_groups": False}
+    for pool, workers in POOLS[:3]:
+        with make_batch_reader(urls, reader_pool_type=pool, workers_count=workers, num_epochs=2, **options) as reader:
+            rows = list(make_petastorm_dataset(reader).unbatch().as_numpy_iterator())
+        assert [int(row.melgram[0]) for row in rows] == [*range(19)] * 2
+        assert [row.track_id.decode() for row in rows] == [small_datasets.track_id(n) for n in range(19)] * 2
+        assert rows[0].melgram.dtype == np.float32
+    assert not hasattr(np, "unicode_")
+    assert sys.modules["numpy"] is np
 
 
 def test_a_hundred_tiny_row_groups_are_read_in_their_order(small_datasets):

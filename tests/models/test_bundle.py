@@ -1,8 +1,12 @@
+import contextlib
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -11,9 +15,10 @@ from genre_spark.errors import BundleError, ModelError
 from genre_spark.features import STUDY_SPECS
 from genre_spark.models.architectures import build_model, probabilities
 from genre_spark.models.backend import keras
-from genre_spark.models.bundle import BundleDescription, load_bundle, save_bundle
+from genre_spark.models.bundle import NO_DIGEST, BundleDescription, load_bundle, read_description, save_bundle, sealed
 
 SPEC = STUDY_SPECS["mfcc_mean"]
+FILES = ("MODEL_CARD.md", "bundle.json", "model.weights.h5", "scaler.npz")
 
 
 def make_bundle(path: Path) -> "keras.Model":
@@ -22,7 +27,7 @@ def make_bundle(path: Path) -> "keras.Model":
     scaler = Scaler(random.normal(size=80).astype(np.float32), random.uniform(1, 9, 80).astype(np.float32), 10)
     model = build_model("dnn", SPEC.shape, 3, scaler)
     description = BundleDescription(
-        format_version=1,
+        format_version=2,
         architecture="dnn",
         spec=SPEC,
         spec_digest=SPEC.digest,
@@ -46,6 +51,16 @@ def bundle(pristine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "bundle"))
 
 
+def reseal(bundle: Path, **values: object) -> None:
+    """Change the description and make all sums fit, as somebody who wants to get something past them would."""
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text()) | values | {"digest": NO_DIGEST}
+    content["sha256"] = {
+        name: hashlib.sha256((bundle / name).read_bytes()).hexdigest() for name in FILES if name != "bundle.json"
+    }
+    file.write_text(sealed(json.dumps(content)))
+
+
 def test_a_loaded_model_gives_the_same_probabilities(tmp_path: Path) -> None:
     model = make_bundle(tmp_path / "b")
     x = np.random.default_rng(0).normal(0, 5, (4, 80)).astype(np.float32)
@@ -54,7 +69,19 @@ def test_a_loaded_model_gives_the_same_probabilities(tmp_path: Path) -> None:
 
 def test_nothing_is_left_beside_a_bundle(pristine: Path) -> None:
     assert [path.name for path in pristine.parent.iterdir()] == ["bundle"]
-    assert sorted(path.name for path in pristine.iterdir()) == ["bundle.json", "model.weights.h5", "scaler.npz"]
+    assert tuple(sorted(path.name for path in pristine.iterdir())) == FILES
+
+
+def test_the_optimizer_of_a_trained_model_stays_behind(tmp_path: Path) -> None:
+    model = make_bundle(tmp_path / "before")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).normal(size=(8, 80)).astype(np.float32)
+    model.fit(x, np.arange(8) % 3, verbose=0)
+    scaler = Scaler.load(tmp_path / "before" / "scaler.npz")
+    save_bundle(tmp_path / "b", model, scaler, read_description(tmp_path / "before"))
+    assert (tmp_path / "b" / "model.weights.h5").stat().st_size < 4 * model.count_params() + 50_000
+    assert model.optimizer is not None
+    np.testing.assert_array_equal(probabilities(load_bundle(tmp_path / "b").model, x), probabilities(model, x))
 
 
 def flip_a_bit(path: Path) -> None:
@@ -63,8 +90,12 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["model.weights.h5", "scaler.npz"])
-@pytest.mark.parametrize("harm", [flip_a_bit, lambda path: path.write_bytes(path.read_bytes()[:-7])])
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "bundle.json"])
+@pytest.mark.parametrize("harm", [flip_a_bit, cut_short])
 def test_a_file_altered_or_cut_short_is_refused_by_name(
     bundle: Path, name: str, harm: Callable[[Path], object]
 ) -> None:
@@ -73,38 +104,96 @@ def test_a_file_altered_or_cut_short_is_refused_by_name(
         load_bundle(bundle)
 
 
-@pytest.mark.parametrize("name", ["model.weights.h5", "scaler.npz"])
+@pytest.mark.parametrize("name", FILES)
+def test_whatever_byte_is_another_the_bundle_is_refused_in_one_line(bundle: Path, name: str) -> None:
+    random = np.random.default_rng(5)
+    file = bundle / name
+    content = file.read_bytes()
+    places = {0, len(content) - 1, *random.integers(len(content), size=120).tolist()}
+    for place in sorted(places):
+        altered = bytearray(content)
+        altered[place] ^= int(random.integers(1, 256))
+        file.write_bytes(altered)
+        with pytest.raises(BundleError, match=rf"^{bundle}[^\n]*$"):
+            read_description(bundle)
+    for length in {0, 1, len(content) // 2, len(content) - 1}:
+        file.write_bytes(content[:length])
+        with pytest.raises(BundleError, match=rf"^{bundle}[^\n]*$"):
+            read_description(bundle)
+    file.write_bytes(content)
+    read_description(bundle)
+
+
+@pytest.mark.parametrize("name", ["scaler.npz", "MODEL_CARD.md"])
+def test_damage_with_sums_that_fit_is_no_other_error(bundle: Path, name: str) -> None:
+    random = np.random.default_rng(6)
+    content = (bundle / name).read_bytes()
+    for place in random.integers(len(content), size=40).tolist():
+        altered = bytearray(content)
+        altered[place] ^= int(random.integers(1, 256))
+        (bundle / name).write_bytes(altered)
+        reseal(bundle)
+        with contextlib.suppress(BundleError):
+            load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
     with pytest.raises(BundleError, match=f"{name} is missing"):
         load_bundle(bundle)
 
 
-def change(bundle: Path, **values: object) -> None:
-    file = bundle / "bundle.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
-
-
-def test_a_newer_version_is_refused(bundle: Path) -> None:
-    change(bundle, format_version=2)
-    with pytest.raises(BundleError, match="format_version=2, this program reads 1"):
+def test_a_file_that_does_not_belong_there_is_named(bundle: Path) -> None:
+    (bundle / "code.py").write_text("print('hello')")
+    with pytest.raises(BundleError, match=r"'code\.py' is no part of a bundle; move it elsewhere"):
         load_bundle(bundle)
 
 
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(bundle: Path) -> None:
+    (bundle / "scaler.npz").unlink()
+    os.mkfifo(bundle / "scaler.npz")
+    with pytest.raises(BundleError, match=r"scaler\.npz is missing"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("version", [3, 0, "2", True, None, [2]])
+def test_another_version_is_refused(bundle: Path, version: object) -> None:
+    reseal(bundle, format_version=version)
+    with pytest.raises(BundleError, match=r"format_version=.*, this program reads 1 and 2"):
+        load_bundle(bundle)
+
+
+def test_a_bundle_of_the_first_version_still_loads(bundle: Path) -> None:
+    (bundle / "MODEL_CARD.md").unlink()
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text())
+    names = ("format_version", "architecture", "spec", "spec_digest", "labels", "split_digest", "versions", "sha256")
+    file.write_text(json.dumps({name: content[name] for name in names} | {"format_version": 1}))
+    assert load_bundle(bundle).description.labels == ["a", "b", "c"]
+
+
 def test_features_that_this_version_computes_otherwise_are_refused(bundle: Path) -> None:
-    change(bundle, spec_digest="f" * 16)
+    reseal(bundle, spec_digest="f" * 16)
     with pytest.raises(BundleError, match="the model was trained on ffffffffffffffff; train it again"):
         load_bundle(bundle)
 
 
 def test_weights_of_another_shape_are_refused(bundle: Path) -> None:
-    change(bundle, labels=["a", "b"])
+    reseal(bundle, labels=["a", "b"])
     with pytest.raises(BundleError, match=r"model\.weights\.h5 doesn't fit model dnn"):
         load_bundle(bundle)
 
 
+def test_a_scaler_of_another_shape_is_refused(bundle: Path) -> None:
+    Scaler(np.zeros(7, np.float32), np.ones(7, np.float32), 1).save(bundle / "scaler.npz")
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"scaler\.npz has means of shape \(7,\) for a feature of shape \(80,\)"):
+        load_bundle(bundle)
+
+
 def test_an_unknown_architecture_is_refused(bundle: Path) -> None:
-    change(bundle, architecture="resnet")
+    reseal(bundle, architecture="resnet")
     with pytest.raises(ModelError, match="unknown model 'resnet'"):
         load_bundle(bundle)
 
@@ -112,3 +201,63 @@ def test_an_unknown_architecture_is_refused(bundle: Path) -> None:
 def test_a_folder_that_is_no_bundle_says_where_one_is(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle .*a run keeps its own at RUN/bundle"):
         load_bundle(tmp_path)
+
+
+def test_a_description_or_a_file_that_is_too_large_is_refused_unread(bundle: Path, pristine: Path) -> None:
+    os.truncate(bundle / "bundle.json", 2**40)
+    with pytest.raises(BundleError, match="has more than 1,048,576 bytes"):
+        load_bundle(bundle)
+    for name in ("model.weights.h5", "scaler.npz", "MODEL_CARD.md"):
+        shutil.rmtree(bundle)
+        shutil.copytree(pristine, bundle)
+        os.truncate(bundle / name, 2**40)
+        with pytest.raises(BundleError, match=f"{name} has 1,099,511,627,776 bytes, its model at most "):
+            load_bundle(bundle)
+
+
+def test_brackets_in_brackets_are_no_description(bundle: Path) -> None:
+    (bundle / "bundle.json").write_text("[" * 500_000)
+    with pytest.raises(BundleError, match="not JSON"):
+        load_bundle(bundle)
+
+
+def test_weights_that_lie_in_another_file_never_reach_keras(bundle: Path, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "outside.h5", "w") as outside:
+        outside["data"] = np.zeros((80, 256), np.float32)
+    with h5py.File(bundle / "model.weights.h5", "r+") as file:
+        del file["layers/dense/vars/0"]
+        file["layers/dense/vars/0"] = h5py.ExternalLink(str(tmp_path / "outside.h5"), "/data")
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"model\.weights\.h5: /layers/dense/vars/0 is a link of type ExternalLink"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("layer", ["dense", "dense_1", "dense_2"])
+def test_weights_without_a_layer_or_with_one_of_another_name_are_refused(bundle: Path, layer: str) -> None:
+    with h5py.File(bundle / "model.weights.h5", "r+") as file:
+        file.move(f"layers/{layer}", "layers/other")
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"model\.weights\.h5 doesn't fit model dnn"):
+        load_bundle(bundle)
+    with h5py.File(bundle / "model.weights.h5", "r+") as file:
+        del file["layers/other"]
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"doesn't fit model dnn: it holds [\d,]+ weights, not 87,299"):
+        load_bundle(bundle)
+
+
+def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:
+    with h5py.File(bundle / "model.weights.h5", "r+") as file:
+        file["layers/dense/vars/1"][3] = np.nan
+    reseal(bundle)
+    with pytest.raises(BundleError, match=r"model\.weights\.h5 holds weights that are no numbers"):
+        load_bundle(bundle)
+
+
+def test_a_model_larger_than_its_weights_is_not_built(bundle: Path) -> None:
+    spec = STUDY_SPECS["mfcc"].model_copy(update={"n_frames": 2**33})
+    reseal(bundle, architecture="cnn1d", spec=spec.model_dump(mode="json"), spec_digest=spec.digest)
+    with pytest.raises(
+        BundleError, match=r"model\.weights\.h5 has [\d,]+ bytes, its model at least 3,2\d\d,\d{3},\d{3},\d{3}"
+    ):
+        load_bundle(bundle)

@@ -58,6 +58,8 @@ def record() -> RunRecord:
         labels=["Rock", "Hip-Hop", "演歌"],
         trainable_parameters=88_584,
         epochs=2,
+        epochs_run=2,
+        best_epoch=1,
         batch_size=32,
         learning_rate=0.001,
         seed=0,
@@ -83,7 +85,7 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path, record: RunRecord
     write_run_record(tmp_path / "run", record)
     assert read_run_record(tmp_path / "run") == record
     content = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
-    assert content["format_version"] == 2
+    assert content["format_version"] == 3
     assert content["leaks"]["kinds"]["artist"]["examples"][0]["tracks"] == {"training": 2, "test": 1}
     assert content["tracks"] == {"training": 56, "validation": 12, "test": 12}
 
@@ -111,7 +113,7 @@ def test_a_run_without_its_record_is_called_unfinished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 1}, "format_version=1, this program reads 2; train again"),
+        ({"format_version": 1}, "format_version=1, this program reads 3; train again"),
         ({"leaks": None}, "leaks: "),
         ({"epochs": "many"}, "epochs: "),
         ({"surprise": 1}, "surprise: "),
