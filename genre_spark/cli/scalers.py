@@ -26,9 +26,12 @@ def fit_scaler(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write: a file FEATURE.npz for each feature.")],
     features: Annotated[str | None, typer.Option(metavar="A,B,...", help="Features, by name; all by default.")] = None,
     per: Annotated[
-        Literal["band", "cell"],
-        typer.Option(help="band: a mean per coefficient or mel band, over time; cell: per band and frame."),
-    ] = "band",
+        Literal["band", "cell"] | None,
+        typer.Option(
+            help="band: a mean per coefficient or mel band, over time; cell: per band and frame. "
+            "train.standardise by default."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     config: Config = None,
     set_: Set = None,
@@ -44,6 +47,7 @@ def fit_scaler(
     from genre_spark.spark import build_session
 
     settings = read_settings(config, set_)
+    per = per or settings.train.standardise
     opened = open_dataset(dataset)
     named = None if features is None else [name.strip() for name in features.split(",") if name.strip()]
     specs = [opened.spec(name) for name in named or [spec.name for spec in opened.manifest.specs]]

@@ -45,9 +45,10 @@ from genre_spark.settings import ModelSettings, Settings
 LIBRARIES = ("keras", "numpy", "petastorm", "pyarrow", "scikit-learn")
 
 # Settings that change how fast and where a training runs, or how often it is written down, and not what it computes.
-_OPERATIONAL = frozenset(
-    ["cache_mb", "reader_threads", "disk_cache_mb", "checkpoint_epochs", "mlflow_experiment", "devices", "on_device"]
-)
+_OPERATIONAL = frozenset({
+    "cache_mb", "reader_threads", "disk_cache_mb", "scaler", "devices", "on_device",
+    "checkpoint_epochs", "mlflow_experiment",
+})  # fmt: skip
 
 logger = logging.getLogger(__name__)
 

@@ -35,6 +35,7 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_script_prints_its_table_on_a_cpu_without_tensorflow_and_petastorm():
     answer = run_script("--tracks", "20", "--epochs", "1", "--batch-size", "8", "--models", "dnn")
     assert answer.returncode == 0, answer.stderr

@@ -48,7 +48,7 @@ def jax(dataset: Dataset, run: Path, *more: str, devices: int = 1) -> subprocess
 
 
 @needs_jax
-@pytest.mark.parametrize("model", ["dnn", "cnn1d", "cnn2d"])
+@pytest.mark.parametrize("model", ["dnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn1d", "cnn2d"))])
 def test_the_models_train_on_jax_without_noise(dataset: Dataset, tmp_path: Path, model: str) -> None:
     done = jax(dataset, tmp_path / "run", "--model", model, "--set", f"models.{model}.epochs=1")
     record = read_run_record(tmp_path / "run")
@@ -60,6 +60,7 @@ def test_the_models_train_on_jax_without_noise(dataset: Dataset, tmp_path: Path,
 
 
 @needs_jax
+@pytest.mark.slow
 def test_two_devices_share_batches_on_jax_with_the_losses_of_one(dataset: Dataset, tmp_path: Path) -> None:
     # 16 training tracks and 7 for validation in batches of 4: the last batch of both has to be filled up.
     said = ["--model", "cnn1d", "--set", "models.cnn1d.epochs=2", "--set", "models.cnn1d.batch_size=4"]
@@ -72,6 +73,7 @@ def test_two_devices_share_batches_on_jax_with_the_losses_of_one(dataset: Datase
 
 
 @needs_jax
+@pytest.mark.slow
 def test_jax_goes_on_to_the_same_last_digit(dataset: Dataset, tmp_path: Path) -> None:
     said = ["--model", "dnn", "--set", "models.dnn.batch_size=6"]
     jax(dataset, tmp_path / "whole", *said, "--set", "models.dnn.epochs=4")
@@ -92,6 +94,7 @@ def test_jax_goes_on_to_the_same_last_digit(dataset: Dataset, tmp_path: Path) ->
         assert read_history(tmp_path / "again")[name] == read_history(tmp_path / "whole")[name]
 
 
+@pytest.mark.slow
 def test_two_devices_share_batches_on_tensorflow(dataset: Dataset, tmp_path: Path) -> None:
     trained(TWO_CPUS, dataset, tmp_path / "run", "--model", "dnn", "--set", "models.dnn.epochs=2",
             "--set", "models.dnn.batch_size=4")  # fmt: skip

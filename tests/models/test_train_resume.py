@@ -46,7 +46,7 @@ def weights(run: Path) -> list[bytes]:
     return [np.asarray(weight).tobytes() for weight in load_bundle(run / "bundle").model.get_weights()]
 
 
-@pytest.mark.parametrize("name", ["dnn", "cnn1d"])
+@pytest.mark.parametrize("name", ["dnn", pytest.param("cnn1d", marks=pytest.mark.slow)])
 def test_a_training_that_was_interrupted_can_be_used_and_goes_on_to_the_same_last_digit(
     dataset: Dataset, quick: Settings, tmp_path: Path, name: str
 ) -> None:
@@ -164,7 +164,7 @@ def wait_for_epochs(process: subprocess.Popen, log: Path, epochs: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_leaves_a_run_that_can_be_judged(dataset: Dataset, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     process = start(dataset, run)
@@ -181,6 +181,7 @@ def test_a_signal_leaves_a_run_that_can_be_judged(dataset: Dataset, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(dataset, run)

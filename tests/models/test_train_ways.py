@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genre_spark.corpora.splits import read_split
+from genre_spark.corpora.splits import make_split, read_split, split_digest
 from genre_spark.dataset.rows import tensors_of
+from genre_spark.dataset.scaler import Scaler, fitted_file, save_fitted
+from genre_spark.dataset.scaler_job import fit_scalers
 from genre_spark.dataset.store import Dataset, open_dataset
-from genre_spark.errors import FeedError, ModelError, SplitError
+from genre_spark.errors import BundleError, FeedError, ModelError, SplitError
 from genre_spark.models.bundle import load_bundle
 from genre_spark.models.run import read_history
 from genre_spark.models.train import train
@@ -135,3 +137,27 @@ def test_too_little_memory_names_the_model_and_what_to_lower(
         ModelError, match=r"model dnn: .*memory is too small for batches of 8; lower models\.dnn\.batch_"
     ):
         train(dataset, "dnn", "study", tmp_path / "run", settings, on_epoch=exhaust)
+
+
+def test_a_scaler_that_was_fitted_before_is_taken_and_one_of_another_kind_or_split_refused(
+    spark: object, dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    split = make_split(dataset.tracks(), "study", settings.split)
+    ids = [row["track_id"] for row in split.to_pylist() if row["part"] == "training"]
+    spec = dataset.spec("mfcc")
+    for per in ("band", "cell"):
+        (scaler,) = fit_scalers(spark, dataset, ids, features=["mfcc"], per=per).values()
+        save_fitted(fitted_file(tmp_path / per, "mfcc"), scaler, spec, split_digest(split))
+        chosen = changed(settings, standardise=per, scaler=tmp_path / per)
+        train(dataset, "cnn1d", "study", tmp_path / f"run-{per}", chosen)
+        taken = Scaler.load(tmp_path / f"run-{per}" / "bundle" / "scaler.npz")
+        np.testing.assert_array_equal(taken.mean, scaler.mean)
+        assert taken.mean.shape == (spec.shape if per == "cell" else spec.shape[:1])
+        fitted = train(dataset, "cnn1d", "study", tmp_path / f"fitted-{per}", changed(settings, standardise=per))
+        again = Scaler.load(tmp_path / f"fitted-{per}" / "bundle" / "scaler.npz")
+        np.testing.assert_allclose(again.mean, scaler.mean, rtol=1e-6, atol=1e-6)
+        assert fitted.model == "cnn1d"
+    with pytest.raises(BundleError, match="cell"):
+        train(dataset, "cnn1d", "study", tmp_path / "x", changed(settings, scaler=tmp_path / "cell"))
+    with pytest.raises(BundleError, match="split"):
+        train(dataset, "cnn1d", "artist", tmp_path / "x", changed(settings, scaler=tmp_path / "band"))
