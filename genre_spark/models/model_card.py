@@ -16,7 +16,7 @@ MEANINGS: Mapping[str, str] = {
     "macro_f1": "mean over the genres of the F1 score",
     "n": "tracks behind the accuracy",
     "training_accuracy": "share of the training part that was right in the last epoch",
-    "val_accuracy": "share of the validation part that was right after the last epoch",
+    "val_accuracy": "share of the validation part that was right, with these weights",
     "val_loss": "cross-entropy on the validation part",
 }
 SPLITS: Mapping[str, str] = {
