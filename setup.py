@@ -16,6 +16,8 @@ EXTRAS = {
         "threadpoolctl>=3.5",
         "xxhash>=3.5",
     ],
+    # A faster Fourier transform, as wheels of some hundred MB. None of them for Macs and ARM.
+    "mkl": ["mkl_fft>=2.1,<3; platform_machine in 'x86_64 AMD64' and sys_platform != 'darwin'"],
     # Corpora from the network: resumed downloads
     "download": ["filelock>=3.16", "requests>=2.32", "tenacity>=9", "urllib3>=2.2"],
     # Audio at addresses that pyarrow doesn't open itself (it opens s3://, gs://, abfs:// and hdfs://)
@@ -60,6 +62,7 @@ EXTRAS["dev"] = [
     "psutil>=6",
     "pytest>=8.3",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.8",
     "types-PyYAML",
     "types-psutil",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # What decides the numbers, and so stands in the manifest.
-LIBRARIES = ("librosa", "numpy", "scipy", "soundfile", "soxr", "pyspark", "pyarrow")
+LIBRARIES = ("librosa", "mkl_fft", "numpy", "scipy", "soundfile", "soxr", "pyspark", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,14 @@ def standing_dataset(folder: Folder, product: Features, settings: Settings, *, o
 
 def warn_of_versions(dataset: Dataset | None) -> None:
     """Say which libraries a dataset was computed with that are others here."""
-    then = dataset.manifest.versions if dataset is not None else {}
-    for name, version in versions_of(LIBRARIES).items():
-        if dataset is not None and then.get(name) != version:
+    if dataset is None:
+        return
+    now, then = versions_of(LIBRARIES), dataset.manifest.versions
+    for name in sorted({*now, *then}):
+        if now.get(name) != then.get(name):
             logger.warning(
-                "%s: was computed with %s %s, this is %s: the last bits of new rows may differ",
-                dataset, name, then.get(name), version,
+                "%s: was computed with %s %s, here it is %s: the last bits of new rows may differ",
+                dataset, name, then.get(name, "missing"), now.get(name, "missing"),
             )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import scipy.fftpack
+
+from genre_spark.features.fft import Squares, packed, rfft
 
 # Samples in a block: 64 frames of 2048, half a megabyte in single precision.
 _BLOCK = 2**17
@@ -87,11 +88,9 @@ def analyse(
     """
     if single:
         assert not magnitudes  # they decide between bins: double precision
+        transform = Squares(framing.n_fft)
         for start, frames in _frames(samples, framing, np.float32):
-            # In place: new memory for every block would cost a third of the transform. SciPy takes four frames at a
-            # time in single precision, NumPy one.
-            numbers = scipy.fftpack.rfft(frames, axis=-1, overwrite_x=True)
-            _feed(squares, start, np.multiply(numbers, numbers, out=numbers))
+            _feed(squares, start, transform.of(frames))
         return
     square = np.empty((0, framing.n_fft), np.float32)
     for start, spectrum in spectra(samples, framing):
@@ -101,10 +100,8 @@ def analyse(
         if squares:
             parts = spectrum.view(np.float64)
             np.multiply(parts, parts, out=parts)
-            # The imaginary parts of the first and the last bin are zero and have no place.
-            parts[:, 1] = parts[:, 0]
             square = square[: len(parts)] if len(square) else np.empty((len(parts), framing.n_fft), np.float32)
-            np.copyto(square, parts[:, 1:-1], casting="same_kind")
+            np.copyto(square, packed(parts), casting="same_kind")
             _feed(squares, start, square)
 
 
@@ -117,7 +114,7 @@ def spectra(samples: np.ndarray, framing: Framing) -> Iterator[tuple[int, np.nda
     for start, frames in _frames(samples, framing, np.float64):
         if spectrum is None:
             spectrum = np.empty((len(frames), 1 + framing.n_fft // 2), np.complex128)
-        yield start, np.fft.rfft(frames, axis=-1, out=spectrum[: len(frames)])
+        yield start, rfft(frames, out=spectrum[: len(frames)])
 
 
 def _feed(consumers: Sequence[Consumer], start: int, block: np.ndarray) -> None:

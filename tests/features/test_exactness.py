@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from genre_spark.features import FeatureSpec, Pcm, compute_features, decode
+from genre_spark.features import FeatureSpec, Pcm, compute_features, decode, fft
 from genre_spark.features.fma_518 import COLUMNS
 from genre_spark.features.spec import REGISTRY, build_spec
 from tests.features.plain_librosa import librosa_features
@@ -91,6 +91,12 @@ def signal(name: str, rate: int, seconds: float) -> Pcm:
     "name", ["music", "silence", "impulses", "constant", "square", "faint noise", "chirp", "begins late"]
 )
 def test_every_kind_has_librosas_values_on_every_sort_of_signal(name: str) -> None:
+    assert_like_librosa(signal(name, 44_100, 1.5), [*SPECS, *OTHERS])
+
+
+@pytest.mark.parametrize("name", ["music", "square", "begins late"])
+def test_every_kind_has_librosas_values_where_mkl_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fft, "mkl_fft", None)
     assert_like_librosa(signal(name, 44_100, 1.5), [*SPECS, *OTHERS])
 
 
