@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 import re
@@ -72,6 +73,8 @@ LOCAL_DEFAULTS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
+    # Python works here, on all cores, of which the second of Java's compilers would take 3 % for half a minute.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
 }
 
 
@@ -183,6 +186,8 @@ def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
     for key, value in {**chosen, **settings.conf}.items():
         conf.setIfMissing(key, value)
     master = conf.get("spark.master", "")
+    if master.startswith("local") and _is_in_workers(conf.get("spark.pyspark.python", os.environ["PYSPARK_PYTHON"])):
+        conf.setIfMissing("spark.python.daemon.module", "genre_spark.worker_daemon")
     check_master(master)
     try:
         session = SparkSession.builder.config(conf=conf).appName(app_name).getOrCreate()
@@ -194,6 +199,15 @@ def build_session(settings: "SparkSettings", app_name: str) -> "SparkSession":
     if "GENRE_SPARK_LOG_LEVEL" not in os.environ:
         session.sparkContext.setLogLevel(settings.log_level)
     return session
+
+
+def _is_in_workers(python: str | None) -> bool:
+    """Tell whether workers of that Python find this package by themselves: it is ours, and there it is installed."""
+    try:
+        importlib.metadata.distribution("genre-spark")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return python == sys.executable
 
 
 def _with_retries(master: str) -> str:
