@@ -2,7 +2,8 @@
 
     make bench-scaling ARGS="--clips 'music/*.mp3' --cores 1,2,4 --rows 10000,100000,1000000"
 
-Throughput is of real clips: the Spark job on `local[N]` beside N bare extractor processes, in rounds that take turns.
+Throughput is of real clips: the Spark job on `local[N]`, or with `--standalone` on N executors of a real cluster here,
+beside N bare extractor processes, in rounds that take turns.
 Workers are warm; what is left out is the seconds in which they start. Small files are joined at the end of a job, which
 is the more of it the smaller the job is: the rate of the tasks alone stands beside. `busy` is how many cores it had: on
 a machine with other work that is what decides.
@@ -13,6 +14,7 @@ of its own, so that its peak of memory is its own. There are three of each size:
 new, and one with 1 % more tracks.
 """
 
+import contextlib
 import glob
 import itertools
 import json
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +40,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from genre_spark.cluster import start_cluster, stop_cluster
 from genre_spark.corpora.tracks import TRACK_SCHEMA, track_table
 from genre_spark.dataset import extract as extraction
 from genre_spark.dataset import product
@@ -69,7 +73,22 @@ def extract_bare(paths: list[str]) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - cpu
 
 
-def throughput(clips: str, cores: list[int], tracks_per_core: int, rounds: int) -> None:
+@contextlib.contextmanager
+def standalone_master(cores: int) -> Iterator[str]:
+    """Address of a cluster of workers with a core each, as `make cluster-up` starts it, while the body runs."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "cluster")
+        conf = Path(__file__).parents[1] / "conf"
+        cluster = start_cluster(folder, conf, workers=cores, properties={"spark.eventLog.enabled": "false"})
+        # Its secret stands there.
+        os.environ["SPARK_CONF_DIR"] = str(cluster.submit_conf)
+        try:
+            yield cluster.master
+        finally:
+            stop_cluster(folder)
+
+
+def throughput(clips: str, cores: list[int], tracks_per_core: int, rounds: int, master: str | None) -> None:
     found = sorted(glob.glob(clips))  # noqa: PTH207 (the pattern may be absolute)
     if not found:
         raise SystemExit(f"error: no clip matches {clips!r}; name some with --clips, or run `make demo` first")
@@ -80,7 +99,8 @@ def throughput(clips: str, cores: list[int], tracks_per_core: int, rounds: int) 
         with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
             taken = list(pool.map(extract_bare, [paths[n::count] for n in range(count)]))
         bare_s, bare_core_s = max(wall for wall, _ in taken), sum(cpu for _, cpu in taken)
-        settings = load_settings([], [f"spark.master=local[{count}]"])
+        chosen = [f"spark.master={master}", f"spark.conf.spark.cores.max={count}"]
+        settings = load_settings([], chosen if master else [f"spark.master=local[{count}]"])
         spark = build_session(settings.spark, "genre_spark benchmark")
         with tempfile.TemporaryDirectory() as folder:
             for some in (paths[: 8 * count], paths):  # the first starts the workers
@@ -261,13 +281,16 @@ def measure(
     tracks_per_core: Annotated[int, typer.Option(help="Clips of a round; they are repeated.")] = 120,
     rounds: Annotated[int, typer.Option(help="Times that everything is measured.")] = 3,
     rows: Annotated[str, typer.Option(help="Track rows, with commas; empty leaves it out.")] = "10000,100000,1000000",
+    standalone: Annotated[bool, typer.Option(help="Throughput on a standalone cluster, not `local[N]`.")] = False,
     master: Annotated[str, typer.Option(help="Spark of the second part.")] = "local[2]",
     requests: Annotated[bool, typer.Option(help="Count requests, too (s3_requests.py).")] = True,
 ) -> None:
     """Print the tables."""
     logging.disable(logging.WARNING)  # that clips stand there many times is meant
     if cores:
-        throughput(clips, [int(count) for count in cores.split(",")], tracks_per_core, rounds)
+        counts = [int(count) for count in cores.split(",")]
+        with standalone_master(max(counts)) if standalone else contextlib.nullcontext() as of_cluster:
+            throughput(clips, counts, tracks_per_core, rounds, of_cluster)
     if rows:
         growth([int(count) for count in rows.split(",")], master)
     if requests:
