@@ -48,8 +48,8 @@ demo: build/demo/evaluated ## From nothing to a report in one command: build/dem
 		--note "The clips of this demo were composed by a program: its accuracies show that the pipeline works, and say nothing about music."
 
 .PHONY: test
-test: $(READY) ## Run the tests (the slow ones: make test-slow)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run the tests, in as many processes as there are cores (the slow ones: make test-slow)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: setup
 setup: $(READY) ## Build .venv from the lock file; needs Python 3.11 or 3.12 and nothing else
@@ -94,7 +94,9 @@ predict-library: $(READY) ## Predict all TRACKS with the model of RUN into PREDI
 
 CLUSTER ?= build/cluster
 EVENTS ?= $(CLUSTER)/events
-DIST_EXTRAS ?= features,spark
+DIST_EXTRAS ?= features,mkl,spark
+# Of MKL, what the Fourier transform doesn't load: most of it.
+DIST_LEFT_OUT := $(foreach part,mkl_blacs* mkl_cdft* mkl_gf_* mkl_gnu* mkl_ilp64* mkl_intel_ilp64* mkl_pgi* mkl_scalapack* mkl_tbb* mkl_vml_cmpt* omptarget* tcm* tbb.so* tbbbind* umf* ur_*,--exclude '*/lib/lib$(part)')
 DIST_PYTHON ?=
 VENV_PACK ?= $(BIN)/venv-pack
 
@@ -121,7 +123,7 @@ dist: $(READY) ## Build what spark-submit ships: dist/*.whl, dist/genre_spark.zi
 		"$$(ls dist/*.whl)[$(DIST_EXTRAS)]"
 	@# Spark itself is the cluster's own.
 	$(VENV_PACK) --quiet --force --prefix build/environment --output dist/environment.tar.gz $(DIST_PYTHON:%=--python-prefix %) \
-		--exclude '*/site-packages/pyspark/*' --exclude '*/site-packages/pip/*'
+		--exclude '*/site-packages/pyspark/*' --exclude '*/site-packages/pip/*' $(DIST_LEFT_OUT)
 	@chmod 644 dist/environment.tar.gz
 	@ls -lh dist
 
@@ -156,7 +158,7 @@ bench-peers: build/peers/.ready ## Time the extractor beside other libraries, in
 
 build/peers/.ready: benchmarks/requirements-peers.txt
 	$(PYTHON) -m venv --clear build/peers
-	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[features,spark]' -r $<
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[features,mkl,spark]' -r $<
 	@touch $@
 
 .PHONY: fuzz-audio

@@ -160,8 +160,11 @@ def test_spark_submit_of_training_and_evaluation_gives_what_the_commands_give(
 
 
 def test_a_job_takes_what_its_command_takes(command: Command) -> None:
+    commands = {
+        "evaluate": "evaluate", "export": "export", "extract": "extract", "fit_scaler": "fit-scaler",
+        "predict": "predict-library", "train": "train",
+    }  # fmt: skip
     jobs = sorted((REPOSITORY / "jobs").glob("*.py"))
-    commands = {"evaluate": "evaluate", "extract": "extract", "predict": "predict-library", "train": "train"}
     assert [job.stem for job in jobs] == list(commands)
     for job in jobs:
         by_job = subprocess.run([sys.executable, job, "--help"], capture_output=True, text=True, check=True).stdout

@@ -74,7 +74,8 @@ def test_increments_give_what_a_fresh_extraction_gives_and_any_reader_sees_it(se
     }
     assert found == tensors
     plain = pyarrow.dataset.dataset(folder, filesystem=filesystem(s3))
-    rows = duckdb.sql("SELECT track_id, mel FROM plain").fetchall()
+    with duckdb.connect() as connection:
+        rows = connection.register("plain", plain).sql("SELECT track_id, mel FROM plain").fetchall()
     assert {name: np.array(x, np.float32).tobytes().hex() for name, x in rows} == tensors
     rows = session.createDataFrame(plain.to_table(columns=["track_id", "mel"])).collect()
     assert {name: np.array(x, np.float32).tobytes().hex() for name, x in rows} == tensors

@@ -400,7 +400,8 @@ def test_plain_readers_of_parquet_see_what_the_dataset_holds(spark, update, libr
 
     frame = pd.read_parquet(folder)
     assert as_bytes(frame["track_id"], frame["mel"]) == wanted
-    rows = duckdb.sql(f"SELECT track_id, mel FROM '{folder}/*.parquet'").fetchall()
+    with duckdb.connect() as connection:
+        rows = connection.sql(f"SELECT track_id, mel FROM '{folder}/*.parquet'").fetchall()
     assert as_bytes(*zip(*rows, strict=True)) == wanted
     rows = spark.read.parquet(str(folder)).select("track_id", "mel").collect()
     assert as_bytes(*zip(*rows, strict=True)) == wanted

@@ -40,7 +40,8 @@ def test_pandas_duckdb_and_spark_read_the_same_tensors(dataset: Dataset, spark: 
     folder = dataset.path / "features"
     by_pandas = pd.read_parquet(folder).set_index("track_id").loc[track["track_id"], "mfcc_mean"]
     query = f"select mfcc_mean from '{folder}/*.parquet' where track_id = ?"
-    by_duckdb = duckdb.execute(query, [track["track_id"]]).fetchone()[0]
+    with duckdb.connect() as connection:
+        (by_duckdb,) = connection.execute(query, [track["track_id"]]).fetchone()
     by_spark = spark.read.parquet(str(folder)).where(f"track_id = '{track['track_id']}'").first()["mfcc_mean"]
     for found in (by_pandas, by_duckdb, by_spark):
         np.testing.assert_array_equal(np.asarray(found, np.float32), expected)
