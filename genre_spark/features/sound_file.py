@@ -25,7 +25,6 @@ _MOST_CHANNELS = 64
 
 # At a time, of all channels: 2 MB. Smaller blocks cost calls, larger ones memory.
 BLOCK_SAMPLES = 1 << 19
-_HALVES = np.full(2, 0.5, np.float32)
 
 
 class DecoderError(Exception):
@@ -227,6 +226,8 @@ def mono(samples: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         out[:] = samples[:, 0]
         return out
     if samples.shape[1] == 2:
-        # At a fortieth of its time. Halves are exact, and so their sum is rounded as half of the sum is.
-        return np.dot(samples, _HALVES, out=out)
+        # At a twentieth of its time. (A product with two halves takes half of that, but BLAS wakes all cores for it.)
+        out = np.add(samples[:, 0], samples[:, 1], out=out)
+        out *= np.float32(0.5)
+        return out
     return np.mean(samples.T, axis=0, out=out)

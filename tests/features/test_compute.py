@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -173,3 +174,13 @@ def test_an_unknown_feature_names_the_known_ones(write_clip: Callable[..., Path]
     ):
         extract_file(write_clip(), ["chroma"])
     assert [spec.name for spec in resolve_specs(["melgram", "mfcc"])] == ["melgram", "mfcc"]
+
+
+def test_a_file_is_extracted_by_one_thread(write_clip: Callable[..., Path]) -> None:
+    path = write_clip(seconds=20.0)
+    extract_file(path)
+    wall, cpu = time.perf_counter(), time.process_time()
+    extract_file(path)
+    extract_file(path, ["fma_518"])
+    # A library that works in threads of its own makes it as many as there are cores.
+    assert time.process_time() - cpu < 1.3 * (time.perf_counter() - wall)
