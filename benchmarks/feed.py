@@ -4,7 +4,8 @@
 
 Each way fits a model that does next to nothing, for one epoch (`feed, later epochs`: for one epoch more). Opening is
 part of it, but for the second table, which is of reading alone: the same rows in other column types and row groups. The
-files are warm in the page cache. The ways take turns, so that a busy machine disturbs all alike: read the ratios.
+files are warm in the page cache. The feed shuffles where nothing else is said, the others where it is said (petastorm
+does so with row groups). The ways take turns, so that a busy machine disturbs all alike: read the ratios.
 
 petastorm's own `make_reader` wants a schema that it unpickles from the dataset's folder, and no longer writes such a
 folder with today's pyarrow. Here it is given the schema; its codec, worker, thread pool and ventilator are its own.
@@ -33,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genre_spark.dataset import petastorm_adapter
-from genre_spark.dataset.feed import Feed, open_feed
+from genre_spark.dataset.feed import SHUFFLE_BYTES, Feed, open_feed
 from genre_spark.dataset.rows import tensors_of
 
 # isort: split
@@ -132,7 +133,7 @@ def batch_reader(corpus: Corpus, fitted: keras.Model) -> float:
     return time.perf_counter() - started
 
 
-def tfrecord(corpus: Corpus, fitted: keras.Model) -> float:
+def tfrecord(corpus: Corpus, fitted: keras.Model, *, shuffle_rows: int = 0) -> float:
     form = {"x": tf.io.FixedLenFeature([], tf.string), "y": tf.io.FixedLenFeature([], tf.int64)}
 
     def decoded(record: Any) -> Any:
@@ -142,6 +143,8 @@ def tfrecord(corpus: Corpus, fitted: keras.Model) -> float:
     started = time.perf_counter()
     files = sorted(map(str, corpus.folder.glob("*.tfrecord")))
     data = tf.data.TFRecordDataset(files, num_parallel_reads=4).map(decoded, num_parallel_calls=4)
+    if shuffle_rows:
+        data = data.shuffle(shuffle_rows, seed=0)
     seconds_of(fitted, batched(data))
     return time.perf_counter() - started
 
@@ -179,7 +182,12 @@ def ways(corpus: Corpus, threads: int) -> Iterator[tuple[str, Callable[[keras.Mo
 
     def feed(**options: Any) -> Feed:
         return open_feed(
-            corpus.dataset, SPEC.name, corpus.labels_of, batch_size=BATCH, seed=0, reader_threads=threads, **options
+            corpus.dataset,
+            SPEC.name,
+            corpus.labels_of,
+            batch_size=BATCH,
+            reader_threads=threads,
+            **{"seed": 0} | options,
         )
 
     def first(name: str, fitted: keras.Model, **options: Any) -> float:
@@ -195,6 +203,7 @@ def ways(corpus: Corpus, threads: int) -> Iterator[tuple[str, Callable[[keras.Mo
 
     caches: dict[str, dict[str, Any]] = {
         "memory": {"cache_bytes": size}, "disk": {"cache_dir": corpus.folder / "cache"}, "no cache": {},
+        "no cache, in order": {"seed": None},
     }  # fmt: skip
     for name, options in caches.items():
         yield f"feed, {name}, first epoch", lambda fitted, n=name, o=options: first(n, fitted, **o)
@@ -202,6 +211,10 @@ def ways(corpus: Corpus, threads: int) -> Iterator[tuple[str, Callable[[keras.Mo
     yield "petastorm: make_reader, NdarrayCodec, make_petastorm_dataset", lambda fitted: naive_petastorm(corpus, fitted)
     yield "petastorm: our make_batch_reader, make_petastorm_dataset", lambda fitted: batch_reader(corpus, fitted)
     yield "TFRecord, tf.data", lambda fitted: tfrecord(corpus, fitted)
+    yield (
+        "TFRecord, tf.data, shuffled",
+        lambda fitted: tfrecord(corpus, fitted, shuffle_rows=SHUFFLE_BYTES // (4 * SIZE)),
+    )
     yield "pyarrow, tf.data", lambda fitted: plain_pyarrow(corpus, fitted)
     if importlib.util.find_spec("datasets"):
         yield "Hugging Face datasets, to_tf_dataset", lambda fitted: hugging_face(corpus, fitted)

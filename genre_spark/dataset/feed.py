@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from genre_spark.dataset.feed_copy import RowCopier
 from genre_spark.dataset.feed_order import fill, in_memory, on_disk, shuffled
 from genre_spark.dataset.feed_part import find_part
 from genre_spark.dataset.feed_reading import PartReader, Rows
@@ -64,6 +65,7 @@ class Feed:
         self,
         spec: FeatureSpec,
         reader: PartReader,
+        copier: RowCopier,
         track_ids: Sequence[str],
         labels: np.ndarray,
         *,
@@ -79,6 +81,7 @@ class Feed:
         self.n_batches = math.ceil(self.n_rows / batch_size)
         self._size = math.prod(spec.shape)
         self._reader = reader
+        self._copier = copier
         self._track_ids = track_ids
         self._labels = labels
         self._new_cache = new_cache
@@ -139,6 +142,7 @@ class Feed:
         """End reading with all its threads, also in the midst of an epoch, and free memory and disk."""
         self._closed = True
         self._reader.close()
+        self._copier.close()
         self._cache = None
 
     def __enter__(self) -> Self:
@@ -150,7 +154,7 @@ class Feed:
     def _filled(self) -> np.ndarray:
         if self._cache is None:
             assert self._new_cache is not None
-            self._cache = fill(self._new_cache(self.n_rows, self._size), self._reader.read(None))
+            self._cache = fill(self._new_cache(self.n_rows, self._size), self._reader.read(None), self._copier)
         return self._cache
 
     def _from_cache(self, random: np.random.Generator | None) -> Iterator[Rows]:
@@ -162,7 +166,7 @@ class Feed:
             return self._reader.read(None)
         n_slots = min(self.n_rows, max(self.batch_size, SHUFFLE_BYTES // (4 * self._size)))
         seed = int(random.integers(2**32))
-        return shuffled(self._reader.read(seed), random, in_memory(n_slots, self._size))
+        return shuffled(self._reader.read(seed), random, in_memory(n_slots, self._size), self._copier)
 
     def _in_batches(self, rows: Iterable[Rows]) -> Iterator[Batch]:
         x, positions = self._empty(self.n_rows)
@@ -173,8 +177,7 @@ class Feed:
             while start < len(coming.numbers):
                 part = slice(start, start + len(x) - held)
                 end = held + len(coming.numbers[part])
-                # clip: without it NumPy takes them into a buffer of its own first.
-                np.take(coming.source, coming.numbers[part], axis=0, out=x[held:end], mode="clip")
+                self._copier.copy(x, np.arange(held, end), coming.source, coming.numbers[part])
                 positions[held:end] = coming.positions[part]
                 start, held = start + end - held, end
                 if held == len(x):
@@ -236,7 +239,8 @@ def open_feed(
     seed : int, optional
         Non-negative; None keeps the order of files and rows in every epoch.
     reader_threads : int
-        That read row groups ahead; 0 for none. The order does not depend on it.
+        That read row groups ahead, and as many that copy and check what was read; 0 for none. The order does not depend
+        on it.
     cur_shard, shard_count : int, optional
         Of `shard_count` shares of the part, as even as can be and by whole tracks, take the one of this number, from 0.
 
@@ -260,9 +264,11 @@ def open_feed(
         new_cache = in_memory
     elif cache_dir is not None and (disk_cache_bytes is None or n_bytes <= disk_cache_bytes):
         new_cache = functools.partial(on_disk, Path(cache_dir))
+    copier = RowCopier(reader_threads)
     return Feed(
         spec,
-        PartReader(spec, part, reader_threads),
+        PartReader(spec, part, reader_threads, copier),
+        copier,
         part.track_ids,
         np.array([labels_of[track_id] for track_id in part.track_ids], np.int32),
         batch_size=batch_size,

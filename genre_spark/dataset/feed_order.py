@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from genre_spark.dataset.feed_reading import Rows, span
+from genre_spark.dataset.feed_copy import RowCopier
+from genre_spark.dataset.feed_reading import Rows
 from genre_spark.errors import FeedError
 
 
-def shuffled(rows: Iterable[Rows], random: np.random.Generator, buffer: np.ndarray) -> Iterator[Rows]:
+def shuffled(
+    rows: Iterable[Rows], random: np.random.Generator, buffer: np.ndarray, copier: RowCopier
+) -> Iterator[Rows]:
     """Send rows through a buffer `[shape=(n, size)]`: what comes in takes the places of what goes out, drawn by lot."""
     positions = np.empty(len(buffer), np.int64)
     held = 0
@@ -26,7 +29,7 @@ def shuffled(rows: Iterable[Rows], random: np.random.Generator, buffer: np.ndarr
                 chosen = slice(start, start + held)
                 slots = random.choice(held, len(coming.numbers[chosen]), replace=False)
                 yield Rows(positions[slots], buffer, slots)
-            buffer[span(slots)] = coming.source[span(coming.numbers[chosen])]
+            copier.copy(buffer, slots, coming.source, coming.numbers[chosen])
             positions[slots] = coming.positions[chosen]
             start += len(slots)
     slots = random.permutation(held)
@@ -60,8 +63,8 @@ def on_disk(folder: Path, n_rows: int, size: int) -> np.ndarray:
         ) from None
 
 
-def fill(cache: np.ndarray, rows: Iterable[Rows]) -> np.ndarray:
+def fill(cache: np.ndarray, rows: Iterable[Rows], copier: RowCopier) -> np.ndarray:
     """Write each row to its position."""
     for coming in rows:
-        cache[span(coming.positions)] = coming.source[span(coming.numbers)]
+        copier.copy(cache, coming.positions, coming.source, coming.numbers)
     return cache

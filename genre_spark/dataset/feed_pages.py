@@ -9,12 +9,15 @@ The format is that of https://parquet.apache.org/docs/file-format/ (pages, the R
 of Thrift's compact protocol (headers of pages).
 """
 
-import threading
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from genre_spark.errors import DatasetError
@@ -23,10 +26,9 @@ from genre_spark.filesystems import open_address
 # Numbers of the format: parquet.thrift, PageType and Encoding.
 _DATA_PAGE, _PLAIN, _RLE = 0, 0, 3
 _MOST_VALUES = 2**31 - 1  # that offsets of 32 bits reach
-
-
-# Each thread's room for a column's pages: fresh memory for every row group costs as much as copying it.
-_room = threading.local()
+# Bytes of a page of pyarrow's size that hold its header and levels: of rows of a thousand values and more, and of
+# others, with a bit for each value. A page with more of them is left to pyarrow.
+_HEAD, _LONG_HEAD = 2**13, 2**16
 
 
 class _Other(Exception):
@@ -37,11 +39,16 @@ def read_row_group(file: str, row_group: int, columns: Iterable[str]) -> pa.Tabl
     """Read columns of a row group of a file at a path or an address."""
     filesystem, path = open_address(file, DatasetError)
     found: dict[str, pa.Array | pa.ChunkedArray] = {}
-    with filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as parquet:
+    with ExitStack() as files:
+        opened = files.enter_context(filesystem.open_input_file(path))
+        parquet = files.enter_context(pq.ParquetFile(opened))
+        descriptor = None
+        if isinstance(filesystem, pafs.LocalFileSystem) and hasattr(os, "preadv"):
+            descriptor = files.enter_context(Path(path).open("rb", buffering=0)).fileno()
         for name in columns:
             if not pa.types.is_list(parquet.schema_arrow.field(name).type):
                 continue
-            tensors = list_column(opened, parquet.metadata, row_group, name)
+            tensors = list_column(opened, parquet.metadata, row_group, name, descriptor)
             if tensors is not None:
                 found[name] = tensors
         others = sorted(set(columns).difference(found))
@@ -51,7 +58,9 @@ def read_row_group(file: str, row_group: int, columns: Iterable[str]) -> pa.Tabl
     return pa.table(found)
 
 
-def list_column(file: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, name: str) -> pa.ListArray | None:
+def list_column(
+    file: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, name: str, descriptor: int | None = None
+) -> pa.ListArray | None:
     """Read a column of lists of floats, all of one length, from a row group.
 
     Parameters
@@ -61,6 +70,8 @@ def list_column(file: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, 
         Of this file.
     row_group : int
     name : str
+    descriptor : int, optional
+        Of the same file, where it is one of this machine.
 
     Returns
     -------
@@ -85,10 +96,10 @@ def list_column(file: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, 
     )
     if not is_plain:
         return None
-    content = _content(file, column.data_page_offset, column.total_compressed_size)
+    pages = _Pages(file, descriptor, column.data_page_offset, column.total_compressed_size)
     values = np.empty(column.num_values, np.float32)
     try:
-        _copy_pages(content, values, column.num_values // group.num_rows, leaf.max_definition_level)
+        _copy_pages(pages, values, column.num_values // group.num_rows, leaf.max_definition_level)
     except (_Other, LookupError, ValueError, TypeError):
         return None
     offsets = np.arange(group.num_rows + 1, dtype=np.int32) * (column.num_values // group.num_rows)
@@ -97,33 +108,53 @@ def list_column(file: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, 
     return pa.ListArray.from_arrays(*buffers)
 
 
-def _content(file: pa.NativeFile, offset: int, length: int) -> memoryview:
-    if len(getattr(_room, "bytes", b"")) < length:
-        _room.bytes = bytearray(length)
-    content = memoryview(_room.bytes)[:length]
-    file.seek(offset)
-    return content[: file.readinto(content)]
-
-
-def _copy_pages(content: memoryview, values: np.ndarray, size: int, depth: int) -> None:
+def _copy_pages(pages: "_Pages", values: np.ndarray, size: int, depth: int) -> None:
     """Copy all values of a column chunk if no level says anything else than `size` values to each row."""
     at = done = 0
+    raw = memoryview(values.view(np.uint8).data)
     while done < len(values):
-        header, at = _struct(content, at)
+        content = pages.head(at, _HEAD if size >= 1_000 else _LONG_HEAD)
+        header, start = _struct(content, 0)
         page = header.get(5)
         if header.get(1) != _DATA_PAGE or page is None or (page[2], page[3], page[4]) != (_PLAIN, _RLE, _RLE):
             raise _Other
-        count, end = page[1], at + header[3]
-        if not 0 < count <= len(values) - done or header[2] != header[3] or end > len(content):
+        count, length = page[1], header[3]
+        if not 0 < count <= len(values) - done or header[2] != length:
             raise _Other
-        at = _check_starts(content, at, count, -done % size, size)
-        at = _check_whole(content, at, count, depth)
-        if end - at != 4 * count:
+        start_of_page, start = start, _check_starts(content, start, count, -done % size, size)
+        start = _check_whole(content, start, count, depth)
+        if start_of_page + length - start != 4 * count:
             raise _Other
-        values[done : done + count] = np.frombuffer(content[at:end], "<f4")
-        at, done = end, done + count
-    if at != len(content):
+        pages.copy(at + start, raw[4 * done : 4 * (done + count)])
+        at, done = at + start_of_page + length, done + count
+    if at != pages.length:
         raise _Other
+
+
+class _Pages:
+    """The bytes of a column chunk: of a local file they are read where they belong, of another one all at once.
+
+    A request to a store takes as long as some megabytes.
+    """
+
+    def __init__(self, file: pa.NativeFile, descriptor: int | None, offset: int, length: int) -> None:
+        self.length = length
+        self._descriptor = descriptor
+        self._offset = offset
+        self._content = memoryview(b"" if descriptor is not None else file.read_at(length, offset))
+
+    def head(self, at: int, length: int) -> memoryview:
+        """The first bytes of a page, so many or more: its header and levels."""
+        if self._descriptor is None:
+            return self._content[at:]
+        return memoryview(os.pread(self._descriptor, min(length, self.length - at), self._offset + at))
+
+    def copy(self, at: int, target: memoryview) -> None:
+        """Fill a target with the bytes from there on."""
+        if self._descriptor is None:
+            target[:] = self._content[at : at + len(target)]
+        elif os.preadv(self._descriptor, [target], self._offset + at) != len(target):
+            raise _Other
 
 
 def _check_starts(content: memoryview, at: int, count: int, first: int, size: int) -> int:

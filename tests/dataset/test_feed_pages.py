@@ -19,8 +19,13 @@ def file(tmp_path_factory) -> Path:
 
 
 def by_our_own(file: Path, row_group: int = 0, name: str = "x") -> pa.ListArray | None:
-    with pa.OSFile(str(file)) as opened, pq.ParquetFile(opened) as parquet:
-        return list_column(opened, parquet.metadata, row_group, name)
+    with pa.OSFile(str(file)) as opened, pq.ParquetFile(opened) as parquet, file.open("rb", buffering=0) as raw:
+        at_once = list_column(opened, parquet.metadata, row_group, name)
+        by_page = list_column(opened, parquet.metadata, row_group, name, raw.fileno())
+    assert (at_once is None) == (by_page is None)
+    if at_once is not None:
+        assert at_once.flatten().buffers()[1].equals(by_page.flatten().buffers()[1])
+    return by_page
 
 
 def by_pyarrow(file: Path, row_group: int = 0, name: str = "x") -> pa.Array:
