@@ -154,7 +154,8 @@ class Feed:
     def _filled(self) -> np.ndarray:
         if self._cache is None:
             assert self._new_cache is not None
-            self._cache = fill(self._new_cache(self.n_rows, self._size), self._reader.read(None), self._copier)
+            cache = self._new_cache(self.n_rows, self._size)
+            self._cache = fill(cache, self._reader.read(None, cache), self._copier)
         return self._cache
 
     def _from_cache(self, random: np.random.Generator | None) -> Iterator[Rows]:

@@ -64,7 +64,9 @@ def on_disk(folder: Path, n_rows: int, size: int) -> np.ndarray:
 
 
 def fill(cache: np.ndarray, rows: Iterable[Rows], copier: RowCopier) -> np.ndarray:
-    """Write each row to its position."""
+    """Write each row to its position, if it isn't there already."""
     for coming in rows:
-        copier.copy(cache, coming.positions, coming.source, coming.numbers)
+        first, is_all = coming.positions[0], len(coming.positions) == len(coming.source)
+        if not (is_all and coming.source.ctypes.data == cache[first : first + 1].ctypes.data):
+            copier.copy(cache, coming.positions, coming.source, coming.numbers)
     return cache

@@ -10,7 +10,7 @@ of Thrift's compact protocol (headers of pages).
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,31 +35,43 @@ class _Other(Exception):
     """The pages are not of the kind that is read here."""
 
 
-def read_row_group(file: str, row_group: int, columns: Iterable[str]) -> pa.Table:
-    """Read columns of a row group of a file at a path or an address."""
+# Where the tensors of rows belong, given their other columns: an array of all their values, or None for a new one.
+Room = Callable[[pa.Table], np.ndarray | None]
+
+
+def read_row_group(file: str, row_group: int, columns: Iterable[str], room: Room | None = None) -> pa.Table:
+    """Read columns of a row group of a file at a path or an address; the values of a list column into its room."""
     filesystem, path = open_address(file, DatasetError)
-    found: dict[str, pa.Array | pa.ChunkedArray] = {}
     with ExitStack() as files:
         opened = files.enter_context(filesystem.open_input_file(path))
         parquet = files.enter_context(pq.ParquetFile(opened))
         descriptor = None
         if isinstance(filesystem, pafs.LocalFileSystem) and hasattr(os, "preadv"):
             descriptor = files.enter_context(Path(path).open("rb", buffering=0)).fileno()
-        for name in columns:
-            if not pa.types.is_list(parquet.schema_arrow.field(name).type):
-                continue
-            tensors = list_column(opened, parquet.metadata, row_group, name, descriptor)
+
+        def by_pyarrow(names: set[str]) -> pa.Table:
+            return parquet.read_row_group(row_group, columns=sorted(names)) if names else None
+
+        lists = {name for name in columns if pa.types.is_list(parquet.schema_arrow.field(name).type)}
+        others = by_pyarrow(set(columns) - lists)
+        into = room(others) if room is not None and others is not None and len(lists) == 1 else None
+        found: dict[str, pa.Array | pa.ChunkedArray] = {}
+        for name in lists:
+            tensors = list_column(opened, parquet.metadata, row_group, name, descriptor, into)
             if tensors is not None:
                 found[name] = tensors
-        others = sorted(set(columns).difference(found))
-        if others:
-            table = parquet.read_row_group(row_group, columns=others)
-            found |= dict(zip(table.column_names, table.columns, strict=True))
+        for table in (others, by_pyarrow(lists.difference(found))):
+            found |= dict(zip(table.column_names, table.columns, strict=True)) if table is not None else {}
     return pa.table(found)
 
 
 def list_column(
-    file: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, name: str, descriptor: int | None = None
+    file: pa.NativeFile,
+    metadata: pq.FileMetaData,
+    row_group: int,
+    name: str,
+    descriptor: int | None = None,
+    into: np.ndarray | None = None,
 ) -> pa.ListArray | None:
     """Read a column of lists of floats, all of one length, from a row group.
 
@@ -72,6 +84,8 @@ def list_column(
     name : str
     descriptor : int, optional
         Of the same file, where it is one of this machine.
+    into : np.ndarray [shape=(n,), dtype=float32], optional
+        Takes the values if there are as many, and is what the list holds then.
 
     Returns
     -------
@@ -97,7 +111,9 @@ def list_column(
     if not is_plain:
         return None
     pages = _Pages(file, descriptor, column.data_page_offset, column.total_compressed_size)
-    values = np.empty(column.num_values, np.float32)
+    if into is None or into.shape != (column.num_values,):
+        into = np.empty(column.num_values, np.float32)
+    values = into
     try:
         _copy_pages(pages, values, column.num_values // group.num_rows, leaf.max_definition_level)
     except (_Other, LookupError, ValueError, TypeError):

@@ -1,5 +1,6 @@
 """One part of a split as it comes out of its files: row group after row group, each row checked."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,8 +76,14 @@ class PartReader:
         if self._closed:
             raise FeedError(f"the feed of {self._spec.name!r} is closed; open another one")
 
-    def read(self, seed: int | None) -> Iterator[Rows]:
+    def read(self, seed: int | None, cache: np.ndarray | None = None) -> Iterator[Rows]:
         """Yield each row once, in the order of files and rows or, with a seed, in one of row groups.
+
+        Parameters
+        ----------
+        seed : int, optional
+        cache : np.ndarray [shape=(n_rows, size)], float32, optional
+            Takes rows that are neighbours in a file straight away: what comes of them is a view of it.
 
         Raises
         ------
@@ -84,7 +91,7 @@ class PartReader:
             If a file can't be read, a tensor is ragged or not finite, a row comes twice, or rows are missing.
         """
         seen = np.zeros(len(self._track_ids) * self._per_track, bool)
-        for track_ids, segments, tensors in self._row_groups(seed):
+        for track_ids, segments, tensors in self._row_groups(seed, cache):
             ids = track_ids.tolist()
             if tensors.dtype != np.float32 or tensors.shape[1:] != (self._size,):
                 raise FeedError(
@@ -134,7 +141,17 @@ class PartReader:
         track, segment = divmod(int(position), self._per_track)
         return f"{self._track_ids[track]!r}{f' (segment {segment})' if self._spec.segments else ''}"
 
-    def _row_groups(self, seed: int | None) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _room(self, cache: np.ndarray, rows: pa.Table) -> np.ndarray | None:
+        """Where the values of a row group belong, if all of it does and it isn't scattered."""
+        first = np.array([self._first_row.get(track_id, -1) for track_id in rows["track_id"].to_pylist()], np.int64)
+        positions = first + rows["segment"].to_numpy() if self._spec.segments else first
+        start, count = positions[0], len(positions)
+        is_stretch = first.min() >= 0 and (positions == np.arange(start, start + count)).all()
+        return cache[start : start + count].reshape(-1) if is_stretch and 0 <= start <= len(cache) - count else None
+
+    def _row_groups(
+        self, seed: int | None, cache: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield ids, segment numbers and tensors `[shape=(rows, size)]` of one row group after the other."""
         try:
             reader = make_batch_reader(
@@ -149,6 +166,7 @@ class PartReader:
                 seed=seed,
                 num_epochs=1,
                 skip=self._skip,
+                room=functools.partial(self._room, cache) if cache is not None else None,
             )
         except _READ_ERRORS as error:
             raise self._unreadable(error) from error

@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genre_spark.dataset.feed_pages import read_row_group
+from genre_spark.dataset.feed_pages import Room, read_row_group
 from genre_spark.dataset.feed_pool import STOP_CHECK_S, ordered_thread_pool, ordered_ventilator
 from genre_spark.dataset.feed_worker import arrays_of, steady_worker
 from genre_spark.dataset.store import open_parquet
@@ -70,16 +70,17 @@ class _ParquetDatasetPiece:
 
     partition_keys = ()
 
-    def __init__(self, path: str, row_group: int | None = None, **_ignored: object) -> None:
+    def __init__(self, path: str, row_group: int | None = None, room: Room | None = None, **_ignored: object) -> None:
         self.path = path
         self.row_group: Any = row_group
+        self._room = room
 
     def get_metadata(self) -> pq.FileMetaData:
         with open_parquet(self.path) as file:
             return file.metadata
 
     def read(self, columns: Iterable[str], **_ignored: object) -> pa.Table:
-        return read_row_group(self.path, self.row_group, columns)
+        return read_row_group(self.path, self.row_group, columns, self._room)
 
 
 def _files_at(path: str) -> list[str]:
@@ -102,7 +103,7 @@ def _row_groups_of(dataset: _ParquetDataset) -> list[_ParquetDatasetPiece]:
         known, skipped = dataset.fs.skip.get(piece.path, (count, ()))
         # A file that has changed is read whole: what was known of its row groups holds no more.
         wanted = (number for number in range(count) if known != count or number not in skipped)
-        row_groups += [_ParquetDatasetPiece(piece.path, number) for number in wanted]
+        row_groups += [_ParquetDatasetPiece(piece.path, number, dataset.fs.room) for number in wanted]
     return row_groups
 
 
@@ -196,6 +197,7 @@ def make_batch_reader(
     dataset_url_or_urls: str | Sequence[str],
     *arguments: Any,
     skip: Mapping[str, tuple[int, Sequence[int]]] | None = None,
+    room: Room | None = None,
     **options: Any,
 ) -> Any:
     """Open Parquet files with petastorm's `make_batch_reader`.
@@ -224,7 +226,7 @@ def make_batch_reader(
     if given.get("predicate") is not None and given.get("shuffle_rows"):
         raise FeedError("predicate: rows may get labels of other rows with shuffle_rows=True; leave out one of them")
     # With a file system given, fs_utils.py:214 looks for none: :88 asks for a name that pyarrow dropped.
-    given["filesystem"] = SimpleNamespace(open=_leave_closed, skip=dict(skip or {}))
+    given["filesystem"] = SimpleNamespace(open=_leave_closed, skip=dict(skip or {}), room=room)
     return _petastorms_own(**given)
 
 

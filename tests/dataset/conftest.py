@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from genre_spark.dataset.part import feature_writer
 from genre_spark.dataset.rows import feature_schema, feature_table
 from genre_spark.dataset.store import FEATURES, FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Dataset, Manifest, open_dataset
 from genre_spark.features.spec import FeatureSpec, Segments
@@ -60,7 +61,7 @@ class SmallDatasets:
         listed: list[dict[str, object]] = []
         for part, sizes in enumerate(layout):
             name = f"{FEATURES}/part-{part:05d}.parquet"
-            with pq.ParquetWriter(path / name, schema) as writer:
+            with pa.OSFile(str(path / name), "wb") as file, feature_writer(file, schema) as writer:
                 for size in sizes:
                     numbers = range(number, number + size)
                     number += size

@@ -241,3 +241,33 @@ def test_a_part_that_fits_into_no_cache_is_not_handed_out_whole(small_datasets):
     feed.close()
     with pytest.raises(FeedError, match="is closed"):
         feed.arrays()
+
+
+def test_row_groups_that_are_wanted_whole_are_read_into_the_cache_and_copied_nowhere(small_datasets, monkeypatch):
+    dataset = small_datasets.write([[3, 2], [4]])
+    monkeypatch.setattr(feed_module.RowCopier, "copy", None)  # to call it is an error
+    with open_feed(dataset, "melgram", labels(small_datasets, 9), batch_size=4, **MEMORY) as feed:
+        x, _, track_ids = feed.arrays()
+        for tensor, track_id in zip(x, track_ids, strict=True):
+            number = next(n for n in range(9) if small_datasets.track_id(n) == track_id)
+            np.testing.assert_array_equal(tensor, small_datasets.tensor(number, feed.spec))
+
+
+@settings(max_examples=25)
+@given(layout=LAYOUTS, chosen=st.integers(1, 2**12 - 1), threads=st.integers(0, 3), is_on_disk=st.booleans())
+def test_tracks_among_others_come_into_the_cache_with_their_own_tensors(
+    small_datasets, tmp_path_factory, layout, chosen, threads, is_on_disk
+):
+    wanted = [n for n in range(sum(map(sum, layout))) if chosen >> n % 12 & 1]
+    if not wanted:
+        return
+    cache = {"cache_dir": tmp_path_factory.mktemp("cache")} if is_on_disk else MEMORY
+    labels_of = {small_datasets.track_id(n): n % 7 for n in wanted}
+    dataset = small_datasets.write(layout)
+    with open_feed(dataset, "melgram", labels_of, batch_size=4, reader_threads=threads, **cache) as feed:
+        x, y, track_ids = feed.arrays()
+        assert sorted(track_ids) == sorted(labels_of)
+        numbers = {small_datasets.track_id(n): n for n in wanted}
+        for tensor, label, track_id in zip(x, y, track_ids, strict=True):
+            np.testing.assert_array_equal(tensor, small_datasets.tensor(numbers[track_id], feed.spec))
+            assert label == labels_of[track_id]
