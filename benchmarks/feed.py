@@ -111,7 +111,7 @@ def naive_petastorm(corpus: Corpus, fitted: keras.Model) -> float:
         ],
     )
     paths = [str(file) for file in corpus.of_petastorm]
-    opener = petastorm_adapter.SimpleNamespace(open=lambda path: path, skip={})
+    opener = petastorm_adapter.SimpleNamespace(open=lambda path: path, skip={}, room=None)
     started = time.perf_counter()
     with plain_petastorm(schema) as reader:
         source = reader.Reader(opener, paths, reader_pool=ThreadPool(10), worker_class=reader.PyDictReaderWorker)
