@@ -188,7 +188,12 @@ def test_a_reader_sees_only_whole_contents(folder):
 
     def poll():
         while not ended.is_set():
-            seen.add(folder.read("manifest.json"))
+            try:
+                seen.add(folder.read("manifest.json"))
+            except DatasetError as error:
+                # moto closes the old object's buffer under whoever reads it (moto.s3.models, value).
+                if "INTERNAL_FAILURE" not in str(error):
+                    raise
 
     reader = threading.Thread(target=poll)
     reader.start()

@@ -206,8 +206,9 @@ class Lease:
 
     def _remove(self, job: str) -> None:
         try:
-            self._folder.delete([_file(job)])
+            # The lease last: what dies in between leaves one that the next job takes over, and no beat without a lease.
             self._folder.delete([_beat_file(job)])
+            self._folder.delete([_file(job)])
         except DatasetError as reason:
             _logger.warning("%s (a lease that has ended: the next job takes it over)", reason)
 

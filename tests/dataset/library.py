@@ -152,4 +152,5 @@ def assert_sound(dataset: Dataset, tracks_per_row_group: int) -> None:
     # Whoever reads the folders as plain Parquet sees no more than the list names.
     there = [file.name for table in (FEATURES, ERRORS) for file in folder.files(table)]
     assert sorted(there) == sorted(dataset.names(FEATURES) + dataset.names(ERRORS))
-    assert [name for name in folder.names() if name.startswith(("_", "files-"))] == [manifest.files]
+    left = [name for name in folder.names() if name.startswith(("_", "files-"))]
+    assert left == [manifest.files], (left, folder.files("_lock"))

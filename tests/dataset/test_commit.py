@@ -141,16 +141,15 @@ for at in range(1, count + 1, stride):
         moment = "after"
     else:
         assert (now, moment) == (before, "before"), at
+    overwrite = options.pop("overwrite", False)  # which would compute all anew where it is done
     if at % 3 == 0:  # the job that carries it out dies, too
+        options["overwrite"] = overwrite and now != after
         steps_of_child(data, 1 + at * 7 % count)
         assert seen(data) == after or (seen(data) == before and moment == "before"), at
     finish_commits(Folder(data, DatasetError))
-    if options.get("overwrite") and seen(data) == after:
-        options.pop("overwrite")  # which would compute all anew
-        dataset = go_on(data)
-        options["overwrite"] = True
-    else:
-        dataset = go_on(data)
+    options["overwrite"] = overwrite and seen(data) != after
+    dataset = go_on(data)
+    options["overwrite"] = overwrite
     assert content(dataset) == after, at
     assert_sound(dataset, 3)
     shutil.rmtree(data)
