@@ -27,6 +27,10 @@ hypothesis.settings.register_profile("genre_spark", deadline=None, derandomize=T
 hypothesis.settings.load_profile("genre_spark")
 
 os.environ.setdefault("SPARK_CONF_DIR", str(REPOSITORY / "conf"))
+# librosa keeps what numba compiled beside its own files: two processes that write it at once kill whoever reads it
+# then.
+_process = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ.setdefault("NUMBA_CACHE_DIR", str(REPOSITORY / ".pytest_cache" / "numba" / _process))
 
 
 @pytest.fixture(scope="session")
