@@ -95,7 +95,7 @@ predict-library: $(READY) ## Predict all TRACKS with the model of RUN into PREDI
 CLUSTER ?= build/cluster
 EVENTS ?= $(CLUSTER)/events
 DIST_EXTRAS ?= features,mkl,spark
-# Of MKL, what the Fourier transform doesn't load: most of it.
+# Of MKL, what the Fourier transform never loads.
 DIST_LEFT_OUT := $(foreach part,mkl_blacs* mkl_cdft* mkl_gf_* mkl_gnu* mkl_ilp64* mkl_intel_ilp64* mkl_pgi* mkl_scalapack* mkl_tbb* mkl_vml_cmpt* omptarget* tcm* tbb.so* tbbbind* umf* ur_*,--exclude '*/lib/lib$(part)')
 DIST_PYTHON ?=
 VENV_PACK ?= $(BIN)/venv-pack

@@ -4,6 +4,7 @@ Spark puts pyspark's sources in an archive on its workers' path, which Python co
 worker would import by itself, all of them at once, what extraction needs.
 """
 
+import contextlib
 import gc
 import importlib.machinery
 import sys
@@ -26,9 +27,10 @@ def main() -> None:
     sys.path[:] = without_archive(sys.path)
     from pyspark.daemon import manager
 
-    import genre_spark.dataset.part
-    import genre_spark.features.measure  # noqa: F401
-
+    # A machine that only evaluates has no libraries of sound.
+    with contextlib.suppress(ImportError):
+        import genre_spark.dataset.part
+        import genre_spark.features.measure  # noqa: F401
     # Pages that no worker's collector writes to stay shared.
     gc.freeze()
     manager()

@@ -1,4 +1,5 @@
 import importlib.metadata
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -46,3 +47,18 @@ def test_a_python_that_may_lack_this_package_keeps_pysparks_daemon(monkeypatch: 
 
     monkeypatch.setattr(importlib.metadata, "distribution", nowhere)
     assert not _is_in_workers(sys.executable)
+
+
+@pytest.mark.parametrize("missing", ["soundfile", "pyarrow"])
+def test_where_a_library_of_extraction_is_not_installed_the_daemon_starts_all_the_same(missing: str) -> None:
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+sys.argv = ["worker_daemon", "json"]  # pyspark.daemon imports what is named there
+import pyspark.daemon
+pyspark.daemon.manager = lambda: print("started")
+from genre_spark.worker_daemon import main
+main()
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (0, "started\n"), answer.stderr
