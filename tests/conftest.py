@@ -28,9 +28,9 @@ hypothesis.settings.load_profile("genre_spark")
 
 os.environ.setdefault("SPARK_CONF_DIR", str(REPOSITORY / "conf"))
 # librosa keeps what numba compiled beside its own files: two processes that write it at once kill whoever reads it
-# then.
+# then. Set, not defaulted: pytest-xdist's workers inherit what its controller sets.
 _process = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-os.environ.setdefault("NUMBA_CACHE_DIR", str(REPOSITORY / ".pytest_cache" / "numba" / _process))
+os.environ["NUMBA_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "numba" / _process)
 
 
 @pytest.fixture(scope="session")
