@@ -48,8 +48,9 @@ demo: build/demo/evaluated ## From nothing to a report in one command: build/dem
 		--note "The clips of this demo were composed by a program: its accuracies show that the pipeline works, and say nothing about music."
 
 .PHONY: test
+# Where a test kills its process, pytest-xdist 3.8 with --dist loadfile starts another and then waits for ever.
 test: $(READY) ## Run the tests, in as many processes as there are cores (the slow ones: make test-slow)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 $(ARGS)
 
 .PHONY: setup
 setup: $(READY) ## Build .venv from the lock file; needs Python 3.11 or 3.12 and nothing else
