@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genre_spark.corpora.tracks import read_tracks, track_table
+from genre_spark.dataset import tasks
 from genre_spark.dataset.extract import extract, task_sizes
 from genre_spark.dataset.progress import Progress
 from genre_spark.dataset.rows import tensors_of
@@ -22,6 +24,7 @@ from genre_spark.features import decode, extract_file, resolve_specs
 from genre_spark.features.measure import pcm_hash
 from genre_spark.filesystems import local_path
 from genre_spark.settings import Settings, load_settings
+from genre_spark.spark import watch
 
 SPECS = resolve_specs(["mfcc_mean"])
 
@@ -224,8 +227,10 @@ def test_an_unwritable_place_is_named(spark: object, corpus: Path, settings: Set
 
 
 def test_progress_grows_and_its_last_word_is_the_summary(
-    spark: object, corpus: Path, tmp_path: Path, settings: Settings
+    spark: object, corpus: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # 24 short clips are done before a person would be told a second time.
+    monkeypatch.setattr(tasks, "watch", functools.partial(watch, every_s=0.01))
     told: list[Progress] = []
     dataset = extract(spark, corpus, resolve_specs(["mfcc"]), tmp_path / "d", settings, on_progress=told.append)
     done = [progress.done for progress in told]
