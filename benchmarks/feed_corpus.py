@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from genre_spark.dataset import petastorm_adapter  # noqa: F401 (petastorm imports only after it)
 from genre_spark.dataset.part import feature_writer
-from genre_spark.dataset.rows import feature_schema, feature_table
-from genre_spark.dataset.store import FEATURES, FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Dataset, Manifest, open_dataset
+from genre_spark.dataset.rows import FEATURES, feature_schema, feature_table
+from genre_spark.dataset.store import FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Dataset, Manifest, open_dataset
 from genre_spark.features import resolve_specs
 
 # isort: split

@@ -37,9 +37,9 @@ from rich.console import Console
 from rich.table import Table
 
 from genre_spark.dataset.moments import Moments
-from genre_spark.dataset.rows import feature_schema, feature_table
+from genre_spark.dataset.rows import FEATURES, feature_schema, feature_table
 from genre_spark.dataset.scaler import Scaler
-from genre_spark.dataset.store import FEATURES, FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Manifest, open_dataset
+from genre_spark.dataset.store import FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Manifest, open_dataset
 from genre_spark.features.spec import STUDY_SPECS, FeatureSpec
 from genre_spark.models.architectures import ARCHITECTURES, build_model
 from genre_spark.models.backend import keras

@@ -29,13 +29,14 @@ def test_another_sparks_archive_stays_and_so_does_one_without_an_installed_pyspa
 
 
 def test_workers_of_a_local_session_take_the_installed_pyspark_and_find_the_extractor_imported(spark: Any) -> None:
-    def what_is_there(_: int) -> tuple[str, bool]:
+    def what_is_there(_: int) -> tuple[str, bool, bool]:
         import sys
 
-        return sys.modules["pyspark"].__file__, "genre_spark.dataset.part" in sys.modules
+        names = ("genre_spark.dataset.part", "genre_spark.features.compute")
+        return sys.modules["pyspark"].__file__, *(name in sys.modules for name in names)
 
     (found,) = spark.sparkContext.parallelize([0], 1).map(what_is_there).collect()
-    assert found == (pyspark.__file__, True)
+    assert found == (pyspark.__file__, True, True)
 
 
 def test_a_python_that_may_lack_this_package_keeps_pysparks_daemon(monkeypatch: pytest.MonkeyPatch) -> None:

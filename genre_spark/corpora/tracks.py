@@ -1,4 +1,7 @@
-"""The track table: which tracks exist, one row each, in a fixed schema."""
+"""The track table: which tracks exist, one row each, in a fixed schema.
+
+Spark's workers only need the schema: `pyarrow.compute`, 45 ms to import, is left to the functions that use it.
+"""
 
 import hashlib
 import logging
@@ -8,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genre_spark.errors import CorpusError
@@ -77,6 +79,8 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
         If a column is missing or of another type, the table is empty, an id or uri is empty, an id stands twice, a
         split is none of `PARTS`, a name holds control characters, a uri credentials, or a duration is impossible.
     """
+    import pyarrow.compute as pc
+
     if table.num_rows == 0:
         raise CorpusError(f"{source}: no tracks")
     table = check_tracks_piece(table, source)
@@ -91,6 +95,8 @@ def check_tracks(table: pa.Table, source: str) -> pa.Table:
 
 def check_tracks_piece(table: pa.Table, source: str) -> pa.Table:
     """Return some rows of a track table in `TRACK_SCHEMA`, or say what is wrong with one of them, as `check_tracks`."""
+    import pyarrow.compute as pc
+
     for field in TRACK_SCHEMA:
         if field.name not in table.column_names:
             if field.name in REQUIRED_COLUMNS:
@@ -117,6 +123,8 @@ def check_tracks_piece(table: pa.Table, source: str) -> pa.Table:
 
 
 def _check_names(table: pa.Table, source: str) -> None:
+    import pyarrow.compute as pc
+
     for name in NAME_COLUMNS:
         odd = pc.match_substring_regex(table[name], CONTROL_CHARACTERS)
         if pc.any(odd).as_py():
@@ -125,6 +133,8 @@ def _check_names(table: pa.Table, source: str) -> None:
 
 
 def _check_addresses(table: pa.Table, source: str) -> None:
+    import pyarrow.compute as pc
+
     # A track table is copied, shown and kept. Only an address with one of these characters can hold credentials.
     remote = pc.match_substring_regex(table["uri"], r"(?is)^[a-z][a-z0-9+.-]*://([^/]*[:@]|.*[?#])")
     for address in table.filter(remote)["uri"].to_pylist():
@@ -148,6 +158,8 @@ def _warn_of_alike_genres(table: pa.Table, source: str) -> None:
 
 
 def _warn_of_shared_files(table: pa.Table, source: str) -> None:
+    import pyarrow.compute as pc
+
     counts = table["uri"].value_counts()
     shared = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(shared):
@@ -250,5 +262,7 @@ def keep_genres(table: pa.Table, genres: Sequence[str]) -> pa.Table:
     CorpusError
         If no track has one of them.
     """
+    import pyarrow.compute as pc
+
     chosen = check_genres(genres, table["genre"].drop_null().unique().to_pylist())
     return table.filter(pc.is_in(table["genre"], pa.array(chosen)))

@@ -13,9 +13,8 @@ from genre_spark.dataset.job import LIBRARIES, Job, failure, has_failed
 from genre_spark.dataset.ledger import Ledger
 from genre_spark.dataset.progress import WrittenFile
 from genre_spark.dataset.rewrite import Group, Rewriting, grouped
+from genre_spark.dataset.rows import ERRORS, FEATURES
 from genre_spark.dataset.store import (
-    ERRORS,
-    FEATURES,
     FILES_SCHEMA,
     FORMAT_VERSION,
     Dataset,

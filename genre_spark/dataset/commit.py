@@ -22,9 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre_spark.dataset.progress import WrittenFile
+from genre_spark.dataset.rows import ERRORS, FEATURES
 from genre_spark.dataset.store import (
-    ERRORS,
-    FEATURES,
     FILES_SCHEMA,
     FORMAT_VERSION,
     INSTALL_NEWER,

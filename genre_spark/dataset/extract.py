@@ -24,9 +24,8 @@ from genre_spark.dataset.ledger import PLAN_SCHEMA, Ledger
 from genre_spark.dataset.part import TASKS_PER_PLAN
 from genre_spark.dataset.product import Features
 from genre_spark.dataset.progress import Progress, Receipt, Tally, WrittenFile
+from genre_spark.dataset.rows import ERRORS, FEATURES
 from genre_spark.dataset.store import (
-    ERRORS,
-    FEATURES,
     Dataset,
 )
 from genre_spark.dataset.tasks import run_tasks

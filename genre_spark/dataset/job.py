@@ -10,9 +10,8 @@ import pyarrow as pa
 from genre_spark.dataset.commit import WORK, is_list
 from genre_spark.dataset.product import Features
 from genre_spark.dataset.progress import Tally
+from genre_spark.dataset.rows import ERRORS, FEATURES
 from genre_spark.dataset.store import (
-    ERRORS,
-    FEATURES,
     FORMAT_VERSION,
     INSTALL_NEWER,
     MANIFEST,

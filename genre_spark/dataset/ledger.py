@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.dataset.identity import sizes_and_times
-from genre_spark.dataset.rows import IDENTITY_SCHEMA
-from genre_spark.dataset.store import ERRORS, FEATURES, Dataset
+from genre_spark.dataset.rows import ERRORS, FEATURES, IDENTITY_SCHEMA
+from genre_spark.dataset.store import Dataset
 from genre_spark.dataset.track_rows import rows_of
 from genre_spark.errors import CorpusError, EnvironmentSetupError
 from genre_spark.filesystems import masked

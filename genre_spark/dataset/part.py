@@ -20,14 +20,13 @@ import pyarrow.parquet as pq
 from genre_spark.dataset.identity import content_hash
 from genre_spark.dataset.isolation import IsolatedProcess
 from genre_spark.dataset.progress import Receipt, WrittenFile
-from genre_spark.dataset.rows import ERROR_SCHEMA, feature_schema, feature_table
-from genre_spark.dataset.store import ERRORS, FEATURES
+from genre_spark.dataset.rows import ERROR_SCHEMA, ERRORS, FEATURES, feature_schema, feature_table
 from genre_spark.errors import AudioError, DatasetError, GenreSparkError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import printable
 from genre_spark.filesystems import masked
 from genre_spark.folders import Folder
-from genre_spark.settings import AudioSettings
+from genre_spark.settings_sections import AudioSettings
 
 # Plan files hold this many tasks each: every task reads the footer of its own.
 TASKS_PER_PLAN = 256

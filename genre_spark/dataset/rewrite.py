@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 from genre_spark.dataset.ledger import CHANGE_SCHEMA
 from genre_spark.dataset.part import feature_writer, size_of
 from genre_spark.dataset.progress import WrittenFile
-from genre_spark.dataset.rows import ERROR_SCHEMA
-from genre_spark.dataset.store import FEATURES
+from genre_spark.dataset.rows import ERROR_SCHEMA, FEATURES
 from genre_spark.errors import DatasetError
 from genre_spark.folders import Folder
 

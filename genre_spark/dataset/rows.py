@@ -13,6 +13,10 @@ from genre_spark.dataset.segments import SEGMENT_SCHEMA, common_segments
 from genre_spark.errors import DatasetError
 from genre_spark.features.spec import FeatureSpec
 
+# The tables of a dataset, by the names of their folders.
+FEATURES = "features"
+ERRORS = "errors"
+
 TENSORS_KEY = b"genre_spark.tensors"
 
 # What tells a file from another version of itself: size, time of the last change as its file system tells it (seconds

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA
-from genre_spark.dataset.rows import ERROR_SCHEMA, ROW_SCHEMA
+from genre_spark.dataset.rows import ERROR_SCHEMA, ERRORS, FEATURES, ROW_SCHEMA
 from genre_spark.dataset.segments import SEGMENT_SCHEMA, common_segments, row_columns, whole_tracks
 from genre_spark.errors import DatasetError
 from genre_spark.features.spec import FeatureSpec, Segments
@@ -39,8 +39,6 @@ FORMAT_VERSION = 3
 # How the error ends that tells of a dataset which a newer version wrote.
 INSTALL_NEWER = "install a newer genre_spark"
 MANIFEST = "extraction.json"
-FEATURES = "features"
-ERRORS = "errors"
 
 FILES_SCHEMA = pa.schema(
     [

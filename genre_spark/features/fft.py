@@ -5,7 +5,6 @@ SciPy's in the last bits, as those of another version do.
 """
 
 import numpy as np
-import scipy.fftpack
 
 try:
     import mkl_fft
@@ -42,6 +41,9 @@ class Squares:
         if mkl_fft is None:
             # In place: new memory for every block would cost a third of the transform. SciPy takes four frames at a
             # time in single precision, NumPy one.
+            # Imported where it is needed: it takes a worker as long as a track.
+            import scipy.fftpack
+
             numbers = scipy.fftpack.rfft(frames, axis=-1, overwrite_x=True)
             return np.multiply(numbers, numbers, out=numbers)
         if len(self._spectra) < len(frames):

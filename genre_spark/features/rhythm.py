@@ -1,7 +1,6 @@
 """Onsets, and how regularly they come."""
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from genre_spark.features.chroma import normalise
@@ -60,6 +59,9 @@ def tempogram(strength: np.ndarray, win_length: int) -> np.ndarray:
     padded = np.pad(strength, win_length // 2, mode="linear_ramp", end_values=0)
     frames = sliding_window_view(padded, win_length)[: len(strength)]
     window = window_of("hann", win_length)
+    # Imported where it is needed: it takes a worker as long as a track.
+    import scipy.fft
+
     size = scipy.fft.next_fast_len(2 * win_length - 1, real=True)
     rows = np.empty((win_length, len(strength)), np.float32)
     for start in range(0, len(frames), _BLOCK):

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from genre_spark.dataset.part import feature_writer
-from genre_spark.dataset.rows import feature_schema, feature_table
-from genre_spark.dataset.store import FEATURES, FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Dataset, Manifest, open_dataset
+from genre_spark.dataset.rows import FEATURES, feature_schema, feature_table
+from genre_spark.dataset.store import FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Dataset, Manifest, open_dataset
 from genre_spark.features.spec import FeatureSpec, Segments
 
 SPECS = [

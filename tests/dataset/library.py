@@ -13,7 +13,8 @@ import soundfile
 import xxhash
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA, track_table
-from genre_spark.dataset.store import ERRORS, FEATURES, Dataset
+from genre_spark.dataset.rows import ERRORS, FEATURES
+from genre_spark.dataset.store import Dataset
 from genre_spark.errors import AudioError
 from genre_spark.features import FeatureSpec, Segments, decode, extract_file
 from genre_spark.filesystems import local_path

@@ -17,7 +17,8 @@ from genre_spark.dataset import assembly
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.feed import open_feed
 from genre_spark.dataset.identity import sizes_and_times
-from genre_spark.dataset.store import FEATURES, open_dataset
+from genre_spark.dataset.rows import FEATURES
+from genre_spark.dataset.store import open_dataset
 from genre_spark.errors import DatasetError
 from genre_spark.folders import Folder
 from genre_spark.settings import load_settings

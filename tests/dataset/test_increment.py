@@ -19,7 +19,8 @@ from genre_spark.dataset.extract import extract
 from genre_spark.dataset.feed import open_feed
 from genre_spark.dataset.lease import LOCK
 from genre_spark.dataset.progress import Progress
-from genre_spark.dataset.store import ERRORS, FEATURES, MANIFEST, open_dataset
+from genre_spark.dataset.rows import ERRORS, FEATURES
+from genre_spark.dataset.store import MANIFEST, open_dataset
 from genre_spark.errors import DatasetError, ExtractionFailed, FeedError
 from genre_spark.features import FeatureSpec
 from genre_spark.settings import Settings, load_settings

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA, check_tracks
 from genre_spark.dataset.ledger import Ledger
-from genre_spark.dataset.rows import ERROR_SCHEMA, ROW_SCHEMA
-from genre_spark.dataset.store import ERRORS, FEATURES, FILES_SCHEMA, Dataset
+from genre_spark.dataset.rows import ERROR_SCHEMA, ERRORS, FEATURES, ROW_SCHEMA
+from genre_spark.dataset.store import FILES_SCHEMA, Dataset
 from genre_spark.errors import CorpusError, DatasetError
 from genre_spark.folders import Folder
 

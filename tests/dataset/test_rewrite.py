@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from genre_spark.dataset.ledger import CHANGE_SCHEMA
 from genre_spark.dataset.rewrite import Group, Rewriting, grouped
-from genre_spark.dataset.rows import ERROR_SCHEMA, feature_schema, feature_table
-from genre_spark.dataset.store import ERRORS, FEATURES
+from genre_spark.dataset.rows import ERROR_SCHEMA, ERRORS, FEATURES, feature_schema, feature_table
 from genre_spark.errors import DatasetError
 from genre_spark.folders import Folder
 from tests.dataset.library import SEGMENTED, SPECS
