@@ -121,6 +121,39 @@ def test_predict_answers_in_csv_and_as_a_table(run: Path, dataset: Dataset, comm
     assert row["genre"] in table.stdout
 
 
+def test_predict_is_not_sure_below_the_threshold_of_the_stated_precision(
+    run: Path, dataset: Dataset, tmp_path: Path, command: Command
+) -> None:
+    from genre_spark.dataset.scaler import Scaler
+    from genre_spark.models.bundle import load_bundle, save_bundle
+    from genre_spark.models.calibration import Calibration, Threshold
+
+    known = load_bundle(run / "bundle")
+    # No track reaches the threshold of 0.9, and every track that of 0.7.
+    thresholds = [Threshold(precision=p, threshold=t, coverage=0.5) for p, t in ((0.7, 0.0), (0.9, 1.0))]
+    calibration = Calibration(temperature=5.0, n=100, ece_before=0.2, ece_after=0.1, thresholds=thresholds)
+    description = known.description.model_copy(update={"calibration": calibration})
+    bundle = tmp_path / "bundle"
+    save_bundle(bundle, known.model, Scaler.load(run / "bundle" / "scaler.npz"), description)
+    path = dataset.tracks()["uri"][0].as_py().removeprefix("file://")
+    sure, unsure = (
+        command("predict", "--bundle", bundle, path, "--format", "json", "--precision", precision)
+        for precision in (0.7, 0.9)
+    )
+    ((one,), (two,)) = (json.loads(answer.stdout) for answer in (sure, unsure))
+    assert one["genre"] == max(one["probabilities"], key=one["probabilities"].get)
+    assert two == one | {"genre": None}
+    by_csv = command("predict", "--bundle", bundle, path, "--format", "csv", "--precision", 0.9)
+    (row,) = csv.DictReader(io.StringIO(by_csv.stdout))
+    assert row["genre"] == row["error"] == ""
+    assert float(row[f"p_{one['genre']}"]) == pytest.approx(one["probabilities"][one["genre"]], abs=1e-5)
+    table = command("predict", "--bundle", bundle, path, "--precision", 0.9)
+    assert "not sure" in table.stdout
+    assert one["genre"] in table.stdout
+    answer = command("predict", "--bundle", bundle, path, "--precision", 0.8)
+    assert_one_clear_line(answer, "precision=0.8", "it has those for 0.7, 0.9")
+
+
 def test_predict_fails_when_no_file_can_be_read(run: Path, command: Command) -> None:
     answer = command("predict", "--bundle", run / "bundle", "nowhere.mp3", "--format", "json")
     assert answer.returncode == 1

@@ -26,7 +26,7 @@ def print_predictions(results: Sequence[Prediction | Failure], form: Literal["ta
         One per file.
     form : {"table", "json", "csv"}
         JSON is a list of `{"path", "genre", "probabilities": {genre: p}}` or `{"path", "error", "detail"}`; CSV has a
-        column per genre.
+        column per genre. Where the model isn't sure, the genre is null in JSON and empty in CSV.
     """
     if form == "json":
         json.dump([asdict(result) for result in results], sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
@@ -59,5 +59,6 @@ def _print_table(results: Sequence[Prediction | Failure]) -> None:
             continue
         ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
         lines = "\n".join(f"{escape(genre):<{width}} {p:6.1%} {'█' * round(BAR * p):<{BAR}}" for genre, p in ranked)
-        table.add_row(escape(result.path), f"[bold]{escape(result.genre)}[/]", lines)
+        answer = "[dim]not sure[/]" if result.genre is None else f"[bold]{escape(result.genre)}[/]"
+        table.add_row(escape(result.path), answer, lines)
     Console(highlight=False).print(table)

@@ -1,6 +1,7 @@
 """Progress of long work for a person: how much is done, how fast, and how long it still takes."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -42,7 +43,9 @@ class Counter:
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """An epoch is done, with these accuracies; a training that was resumed doesn't begin with the first."""
-        note = f"accuracy {row['accuracy']:.0%}, validation {row['val_accuracy']:.0%}"
+        note = f"accuracy {row['accuracy']:.0%}"
+        if math.isfinite(row["val_accuracy"]):
+            note += f", validation {row['val_accuracy']:.0%}"
         self._progress.update(self._task, completed=row["epoch"], note=note)
 
 

@@ -68,13 +68,13 @@ def extract(
 @stage
 def train(
     dataset: Annotated[str, typer.Option(help="Dataset folder, or its address.")],
-    model: Annotated[Literal["dnn", "cnn1d", "cnn2d"], typer.Option(help="Architecture.")],
+    model: Annotated[Literal["dnn", "cnn1d", "cnn2d", "linear518", "cnn_time"], typer.Option(help="Architecture.")],
     run: Annotated[Path, typer.Option(help="Run folder to write.")],
     split: Annotated[
-        Literal["study", "official", "artist", "artist-kfold"] | None,
+        Literal["study", "official", "artist", "artist-kfold", "all"] | None,
         typer.Option(
             help="study: 70/30 at random; official: the corpus's own; artist (the default), artist-kfold: no artist in "
-            "two parts."
+            "two parts; all: nothing is kept back."
         ),
     ] = None,
     study: Annotated[
@@ -141,7 +141,8 @@ def evaluate(
             metrics = run_evaluation(spark, folder, settings.evaluate, dataset_path=dataset, on_tracks=progress.to)
         stdout.print(
             f"{record.model}: {metrics['accuracy']:.1%} of {metrics['n']} {metrics['part']} tracks right "
-            f"(chance {metrics['chance']:.1%}) -> {escape(str(folder / 'evaluation'))}"
+            f"(chance {metrics['chance']:.1%}, calibration error {metrics['ece']:.1%}) "
+            f"-> {escape(str(folder / 'evaluation'))}"
         )
 
 
@@ -171,21 +172,32 @@ def predict(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files.")],
     bundle: Annotated[Path, typer.Option(help="Bundle folder, RUN/bundle.")],
     format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="Form of the answer.")] = "table",
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Answer 'not sure' below the threshold at which this share of the answers on validation was right: "
+            "0.7, 0.8, 0.9 or 0.95, as far as the model reaches them.",
+        ),
+    ] = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
 ) -> None:
     """Predict the genre of audio files. Status 1 when no file at all could be read."""
     from genre_spark.models.bundle import load_bundle, read_description
+    from genre_spark.models.calibration import threshold_of
 
     settings = read_settings(config, set_)
-    read_description(bundle)  # before the seconds that Keras takes to start
+    description = read_description(bundle)  # before the seconds that Keras takes to start
+    if precision is not None:
+        threshold_of(description.calibration, precision)
     from genre_spark.cli.predictions import print_predictions
     from genre_spark.models.predict import Failure, predict_files
 
     results = []
     with counted(stderr, "predicting", len(files), "files") as progress:
-        for result in predict_files(load_bundle(bundle), files, audio=settings.audio):
+        for result in predict_files(load_bundle(bundle), files, audio=settings.audio, precision=precision):
             results.append(result)
             progress.by_one()
     print_predictions(results, format_)

@@ -22,7 +22,7 @@ from genre_spark.errors import EnvironmentSetupError, SplitError
 from genre_spark.files import complete_file
 from genre_spark.settings import SplitSettings
 
-Scheme = Literal["study", "official", "artist", "artist-kfold"]
+Scheme = Literal["study", "official", "artist", "artist-kfold", "all"]
 # Schemes that promise that no group of tracks stands in two parts.
 GROUPED: tuple[Scheme, ...] = ("artist", "artist-kfold")
 
@@ -45,12 +45,13 @@ def make_split(tracks: pa.Table, scheme: Scheme, settings: SplitSettings) -> pa.
     ----------
     tracks : pa.Table
         A track table, rows in any order.
-    scheme : {"study", "official", "artist", "artist-kfold"}
+    scheme : {"study", "official", "artist", "artist-kfold", "all"}
         `study`: training and validation at random, stratified by genre, as in the study. `official`: the corpus's own.
         `artist`: training, validation and test with whole groups of tracks in each (`split.group_by`: same artist, same
         album title, same audio), near to stratified. `artist-kfold`: the same groups in `split.folds` folds of equal
         size, of which number `split.fold` is the test part and the one after it validation; over all values of
-        `split.fold` every track is tested once.
+        `split.fold` every track is tested once. `all`: everything is training, for a model that goes out to be used
+        once the others have told what to expect of it.
     settings : SplitSettings
         Seed, shares, groups and folds.
 
@@ -69,6 +70,7 @@ def make_split(tracks: pa.Table, scheme: Scheme, settings: SplitSettings) -> pa.
         "official": _official,
         "artist": _artist,
         "artist-kfold": _artist_kfold,
+        "all": _all,
     }
     if scheme not in schemes:
         raise SplitError(f"unknown split scheme {scheme!r}; known are {', '.join(get_args(Scheme))}")
@@ -232,6 +234,10 @@ def _artist_kfold(tracks: pa.Table, genre_of: np.ndarray, settings: SplitSetting
     parts[folds[(settings.fold + 1) % n_folds]] = "validation"
     _check_parts(tracks, genre_of, parts, "lower split.folds or add artists")
     return parts
+
+
+def _all(tracks: pa.Table, genre_of: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    return np.full(len(genre_of), "training", dtype=object)
 
 
 def _groups(tracks: pa.Table, settings: SplitSettings) -> np.ndarray:

@@ -7,15 +7,11 @@ colours are CSS variables (`--figure-ink` and so on), so that a page can show th
 import hashlib
 import io
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib
-import matplotlib.style
+import matplotlib.colors
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -23,44 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from genre_spark.errors import RunError
+from genre_spark.evaluation.figure_style import COLOURS, styled
 from genre_spark.evaluation.metrics import row_shares
 from genre_spark.evaluation.study import STUDY
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import complete_file
 
-# Blue and vermilion are told apart with every common colour blindness (after Okabe and Ito); darkened until small text
-# in them has a contrast of 4.5 on white.
-COLOURS = {
-    "ink": "#1f2328",
-    "muted": "#59636e",
-    "grid": "#d8dee4",
-    "training": "#0069a8",
-    "validation": "#b84a00",
-    "cell": "#14609f",
-    "cell-ink": "#fffffe",  # not quite white, to be told from a white ground
-}
 # From this share on, light text is easier to read on a cell than dark text.
 LIGHT_TEXT_FROM = 0.75
-
-_STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that the layout is the same on every machine
-    "font.size": 11,
-    "text.color": COLOURS["ink"],
-    "text.parse_math": False,  # a genre may be called $$
-    "axes.edgecolor": COLOURS["muted"],
-    "axes.labelcolor": COLOURS["ink"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 12,
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.labelcolor": COLOURS["ink"],
-    "ytick.labelcolor": COLOURS["ink"],
-    "grid.color": COLOURS["grid"],
-    "grid.linewidth": 0.8,
-    "svg.fonttype": "none",  # text stays text
-}
 
 
 def accuracy_figure(
@@ -79,7 +45,7 @@ def accuracy_figure(
     title : str
         Written above the axes.
     """
-    with _style():
+    with styled():
         figure, axes = _curves(history, "accuracy", "{:.1%}")
         axes.set(ylim=(0, 1), title=_shown(title, 80))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
@@ -102,7 +68,7 @@ def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> F
     title : str
         Written above the axes.
     """
-    with _style():
+    with styled():
         figure, axes = _curves(history, "loss", "{:.2f}")
         axes.set_title(_shown(title, 80))
         finite = [value for name in ("loss", "val_loss") for value in history[name] if np.isfinite(value)]
@@ -127,7 +93,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
     shares, names = row_shares(counts), [_shown(label, 22) for label in labels]
     cell_inches, size = (0.62, 10.5) if n <= 12 else (0.46, 7.5)
     side = max(n, 4) * cell_inches + 1.4
-    with _style():
+    with styled():
         figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.add_subplot(aspect="equal", title=_shown(title, 80))
         # From clear to full instead of from white: the ground of the page, light or dark, shines through.
@@ -170,7 +136,7 @@ def feature_figure(array: np.ndarray, spec: FeatureSpec) -> Figure:
     spec : FeatureSpec
     """
     rows = _ROWS.get(spec.kind, spec.kind.replace("_", " "))
-    with _style():
+    with styled():
         figure = Figure(figsize=(8, 2.8), layout="constrained")
         axes = figure.add_subplot(title=f"{spec.name} {spec.shape}")
         if array.ndim == 1:
@@ -206,7 +172,7 @@ def to_svg(figure: Figure, *, ids: str = "", description: str = "") -> str:
         The same for the same figure: no date, no random id. Text is text, colours are CSS variables with fallbacks.
     """
     out = io.StringIO()
-    with _style({"svg.hashsalt": "genre_spark"}):
+    with styled({"svg.hashsalt": "genre_spark"}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     digest = hashlib.sha256(out.getvalue().encode()).hexdigest()[:10]
     root = ElementTree.fromstring(out.getvalue())  # noqa: S314 - matplotlib wrote it, names in it are escaped
@@ -215,16 +181,8 @@ def to_svg(figure: Figure, *, ids: str = "", description: str = "") -> str:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Save a figure on a white ground; the file appears under its name only when it is complete."""
-    with _style(), complete_file(path, RunError) as partial:
+    with styled(), complete_file(path, RunError) as partial:
         figure.savefig(partial, format="png", dpi=160, facecolor="white")
-
-
-@contextmanager
-def _style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
-    with matplotlib.style.context(["default", {**_STYLE, **(more or {})}]), warnings.catch_warnings():
-        # A genre in a script that matplotlib's font lacks: the browser has it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
 
 
 def _curves(history: Mapping[str, Sequence[float]], quantity: str, last: str) -> tuple[Figure, Axes]:

@@ -1,4 +1,4 @@
-"""Judgement in numbers, all of it from confusion matrices (rows true, columns predicted)."""
+"""Judgement in numbers, from confusion matrices (rows true, columns predicted) and a table of confidence."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genre_spark.errors import RunError
+from genre_spark.models.reliability import ReliabilityBin, error_of_table
 from genre_spark.models.run import EVALUATION, write_atomically
 
 METRICS = "metrics.json"
@@ -48,6 +49,9 @@ class _MetricsFile(BaseModel):
     macro_f1: float
     chance: float
     parts: dict[str, _PartAccuracy]
+    # Evaluations from before the calibration have none.
+    ece: float | None = None
+    reliability: list[ReliabilityBin] | None = None
 
 
 def accuracy(confusion: np.ndarray) -> float:
@@ -110,7 +114,13 @@ def row_shares(confusion: np.ndarray) -> np.ndarray:
     return _ratio(confusion, confusion.sum(axis=1, keepdims=True))
 
 
-def build_metrics(confusions: Mapping[str, np.ndarray], labels: Sequence[str], judged_part: str) -> dict[str, Any]:
+def build_metrics(
+    confusions: Mapping[str, np.ndarray],
+    labels: Sequence[str],
+    judged_part: str,
+    *,
+    reliability: Sequence[ReliabilityBin] | None = None,
+) -> dict[str, Any]:
     """Make the content of `metrics.json`.
 
     Parameters
@@ -121,12 +131,15 @@ def build_metrics(confusions: Mapping[str, np.ndarray], labels: Sequence[str], j
         Genres in the order of the rows.
     judged_part : str
         The part that the model is judged on: all but `parts` is about it.
+    reliability : sequence of ReliabilityBin, optional
+        How sure the model was of the judged part's tracks, and how often right.
 
     Returns
     -------
     dict
         `part`, `accuracy`, `accuracy_interval` (Wilson, 95 %), `n`, `labels`, `confusion`, `per_genre`, `macro_f1`
-        (the plain mean over all labels), `chance` (1 / number of labels) and `parts` (accuracy and n of each).
+        (the plain mean over all labels), `chance` (1 / number of labels), `parts` (accuracy and n of each), `ece`
+        (expected calibration error) and `reliability` (the table behind it); both None where it isn't known.
 
     Raises
     ------
@@ -156,6 +169,8 @@ def build_metrics(confusions: Mapping[str, np.ndarray], labels: Sequence[str], j
         "parts": {
             part: {"accuracy": accuracy(confusion), "n": int(confusion.sum())} for part, confusion in counts.items()
         },
+        "ece": None if reliability is None else error_of_table(reliability),
+        "reliability": None if reliability is None else [found.model_dump() for found in reliability],
     }
 
 

@@ -22,6 +22,7 @@ from genre_spark.evaluation.comparison import (
 )  # fmt: skip
 from genre_spark.evaluation.figures import accuracy_figure, confusion_figure, loss_figure, to_svg
 from genre_spark.evaluation.metrics import genre_metrics, row_shares
+from genre_spark.evaluation.reliability_figure import reliability_figure
 from genre_spark.evaluation.study import STUDY_DATA, STUDY_SOURCE
 from genre_spark.evaluation.summary import (
     SummaryRow,
@@ -34,6 +35,7 @@ from genre_spark.evaluation.summary import (
     summary_row,
     thousands,
 )
+from genre_spark.models.reliability import BINS, ReliabilityBin, error_by_chance
 from genre_spark.models.run import read_history, write_atomically
 
 # What a split means for the reader of an accuracy.
@@ -92,6 +94,7 @@ def build_report(runs: Sequence[Path], out: Path, *, note: str | None = None) ->
         note=note,
         parts=PARTS,
         judged=JUDGED,
+        bins=BINS,
         study_source=STUDY_SOURCE,
         study_data=STUDY_DATA,
     )
@@ -119,6 +122,9 @@ def _section(number: int, run: Path) -> dict[str, Any]:
     record, metrics = read_evaluated(run)
     history, row = read_history(run), summary_row(run, record, metrics)
     confusion = np.array(metrics["confusion"], dtype=np.int64).reshape(row.genres, row.genres)
+    reliability = None
+    if metrics["reliability"] is not None:
+        reliability = [ReliabilityBin.model_validate(found) for found in metrics["reliability"]]
     mistaken = confusion - np.diag(np.diag(confusion))
     worst = np.unravel_index(int(mistaken.argmax()), mistaken.shape)
     ends = f"after {len(history['epoch'])} epochs, training {{}} and validation {{}}"
@@ -155,4 +161,16 @@ def _section(number: int, run: Path) -> dict[str, Any]:
             description=f"Confusion matrix of {record.model} on {row.n} {row.judged_part} tracks; "
             "the table below holds its numbers",
         ),
+        "reliability": reliability,
+        "ece_by_chance": None if reliability is None else error_by_chance(reliability),
+        "reliability_svg": None if reliability is None else _reliability_svg(number, row, reliability),
     }
+
+
+def _reliability_svg(number: int, row: SummaryRow, table: Sequence[ReliabilityBin]) -> str:
+    return to_svg(
+        reliability_figure(table),
+        ids=f"run-{number}-reliability",
+        description=f"Reliability diagram of {row.model} on {row.n} {row.judged_part} tracks: calibration error "
+        f"{percent(row.ece)}; the table beside it holds its numbers",
+    )

@@ -22,6 +22,7 @@ from genre_spark.evaluation.figures import confusion_figure, save_png
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
 from genre_spark.files import replace_folder, staging_folder
 from genre_spark.models.bundle import Bundle, load_bundle, read_description
+from genre_spark.models.reliability import BINS, ReliabilityBin
 from genre_spark.models.run import BUNDLE, EVALUATION, SPLIT, RunRecord, read_run_record
 from genre_spark.settings import EvaluateSettings
 from genre_spark.spark import watch
@@ -36,7 +37,8 @@ CONFUSION_PICTURE = "confusion.png"
 # A model is judged on the part that nothing was chosen on; the study's split has none, and is judged as the study did.
 JUDGED_FIRST = ("test", "validation")
 
-# `segments` holds the probabilities of each segment in order, and is null where the dataset has none.
+# `probabilities` are calibrated; `segments` holds the raw ones of each segment in order, and is null where the dataset
+# has none.
 PREDICTED_SCHEMA = pa.schema(
     [
         ("track_id", pa.string()),
@@ -78,9 +80,15 @@ def evaluate(
     Raises
     ------
     RunError, BundleError, DatasetError
-        If the run, its bundle or its dataset is missing, or they don't belong together.
+        If the run, its bundle or its dataset is missing, they don't belong together, or no track was kept back.
     """
     record = read_run_record(run)
+    judged = next((part for part in JUDGED_FIRST if record.tracks.get(part)), None)
+    if judged is None:
+        raise RunError(
+            f"{run}: the {record.split} split left no tracks to judge it on; evaluate a run with the same settings on "
+            "another --split"
+        )
     description = read_description(run / BUNDLE)
     labels = description.labels
     dataset = open_dataset(dataset_path or record.dataset)
@@ -111,7 +119,7 @@ def evaluate(
                 predictions.write.parquet(str(staging / PREDICTIONS))
             confusions = _confusions(predictions, labels)
             _check_complete(confusions, record, run)
-            metrics = build_metrics(confusions, labels, next(part for part in JUDGED_FIRST if part in confusions))
+            metrics = build_metrics(confusions, labels, judged, reliability=_reliability(predictions, judged))
             write_metrics(staging, metrics)
             title = f"{record.model}: {metrics['part']} part of the {record.split} split"
             save_png(confusion_figure(confusions[metrics["part"]], labels, title=title), staging / CONFUSION_PICTURE)
@@ -147,12 +155,12 @@ def _file_scorer(
 def _predicted(bundle: Bundle, track_ids: list[str], column: pa.Array) -> pa.RecordBatch:
     """Predictions for tracks whose tensors, or those of their segments, stand in `column`."""
     from genre_spark.models.architectures import probabilities
-    from genre_spark.models.vote import soft_vote
+    from genre_spark.models.calibration import track_probabilities
 
     spec, labels = bundle.description.spec, bundle.description.labels
     of_rows = probabilities(bundle.model, tensors_of(column, spec))
     of_segments = of_rows.reshape(len(track_ids), len(spec.segment_starts_s), len(labels))
-    p = soft_vote(of_segments)
+    p = track_probabilities(of_segments, bundle.description.calibration)
     columns = {
         "track_id": track_ids,
         "predicted": [labels[genre] for genre in p.argmax(axis=1)],
@@ -194,6 +202,27 @@ def _confusions(predictions: "DataFrame", labels: Sequence[str]) -> dict[str, np
         confusion = confusions.setdefault(part, np.zeros((len(labels), len(labels)), np.int64))
         confusion[index[genre], index[predicted]] = count
     return confusions
+
+
+def _reliability(predictions: "DataFrame", part: str) -> list[ReliabilityBin]:
+    """Count as `genre_spark.models.reliability.reliability_table` does, with Spark; at most `BINS` rows come back."""
+    from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
+
+    bins = (
+        predictions.where(F.col("part") == part)
+        # A softmax in float32 may give a hair more than 1.
+        .selectExpr("least(double(array_max(probabilities)), 1d) as confidence", "int(genre = predicted) as hit")
+        .groupBy(F.expr(f"greatest(ceil(confidence * {BINS}) - 1, 0)").alias("number"))
+        # Decimals add up to the same sum in every order, so that an evaluation gives the same numbers each time.
+        .agg(F.expr("count(*)"), F.expr("sum(cast(confidence as decimal(11, 10)))"), F.expr("sum(hit)"))
+        .orderBy("number")
+    )
+    return [
+        ReliabilityBin(
+            low=number / BINS, high=(number + 1) / BINS, n=n, confidence=float(confidence / n), accuracy=hits / n
+        )
+        for number, n, confidence, hits in bins.collect()
+    ]
 
 
 def _check_complete(confusions: dict[str, np.ndarray], record: RunRecord, run: Path) -> None:

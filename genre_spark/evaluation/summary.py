@@ -50,6 +50,8 @@ class SummaryRow:
     chance : float
         Accuracy of guessing.
     macro_f1 : float
+    ece : float or None
+        Expected calibration error on the judged part; None of an evaluation that knows of none.
     genres : int
     comparable : tuple
         Equal in two rows whose accuracies may be ranked: same split, same judged part, same genres.
@@ -72,6 +74,7 @@ class SummaryRow:
     interval: tuple[float, float]
     chance: float
     macro_f1: float
+    ece: float | None
     genres: int
     comparable: tuple[str, ...]
     same_task: tuple[str, ...]
@@ -185,6 +188,7 @@ def summary_row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> Summar
         interval=(low, high),
         chance=metrics["chance"],
         macro_f1=metrics["macro_f1"],
+        ece=metrics["ece"],
         genres=len(metrics["labels"]),
         comparable=(record.split, record.split_digest, metrics["part"], *metrics["labels"]),
         same_task=(

@@ -26,6 +26,7 @@ from genre_spark.dataset.scaler import Scaler
 from genre_spark.errors import BundleError, GenreSparkError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import is_leftover, replace_folder, staging_folder
+from genre_spark.models.calibration import Calibration
 from genre_spark.models.model_card import model_card
 from genre_spark.models.weights import (
     LARGEST_FILE,
@@ -38,14 +39,15 @@ from genre_spark.models.weights import (
 if TYPE_CHECKING:
     import keras
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.weights.h5"
 SCALER = "scaler.npz"
 CARD = "MODEL_CARD.md"
 
-# The files beside the description, by version: the first had no card, and no digest of the description itself.
-FILES: Mapping[int, tuple[str, ...]] = {1: (WEIGHTS, SCALER), 2: (WEIGHTS, SCALER, CARD)}
+# The files beside the description, by version: the first had no card, and no digest of the description itself; the
+# second no calibration, and a program that doesn't know it would give other probabilities.
+FILES: Mapping[int, tuple[str, ...]] = {1: (WEIGHTS, SCALER), 2: (WEIGHTS, SCALER, CARD), 3: (WEIGHTS, SCALER, CARD)}
 
 LARGEST_TEXT = 2**20
 NO_DIGEST = "0" * 64
@@ -74,6 +76,8 @@ class BundleDescription(BaseModel):
         What the model was trained on, and what is known of the rights to it.
     created : str
         ISO 8601.
+    calibration : Calibration, optional
+        What the validation part tells of the probabilities; None where it wasn't asked, and they are the model's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,6 +98,7 @@ class BundleDescription(BaseModel):
     corpus: str = ""
     licence: str = ""
     created: str = ""
+    calibration: Calibration | None = None
     digest: str = ""
 
 
@@ -223,7 +228,7 @@ def _parsed(path: Path) -> BundleDescription:
     version = content.get("format_version") if isinstance(content, dict) else None
     # `True` is 1 to Python.
     if type(version) is not int or version not in FILES:
-        known = " and ".join(map(str, FILES))
+        known = f"{min(FILES)} to {max(FILES)}"
         raise BundleError(f"{path}: format_version={version!r:.40}, this program reads {known}; train the model again")
     if version > 1:
         _check_seal(file, raw, content.get("digest"))

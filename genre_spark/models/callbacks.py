@@ -24,7 +24,7 @@ class Course(keras.callbacks.Callback):
     trained : keras.Model
         The model whose weights are kept; what is fitted may have a table of data around it.
     batches, judged : Batches
-        The training and the validation part.
+        The training and the validation part; None where all is trained on.
     chosen, train : ModelSettings, TrainSettings
         How it goes.
     state : State, optional
@@ -44,7 +44,7 @@ class Course(keras.callbacks.Callback):
         self,
         trained: keras.Model,
         batches: Batches,
-        judged: Batches,
+        judged: Batches | None,
         chosen: ModelSettings,
         train: TrainSettings,
         state: State | None,
@@ -86,8 +86,8 @@ class Course(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "loss": found["loss"],
             "accuracy": found["accuracy"],
-            "val_loss": self._corrected(found["val_loss"]),
-            "val_accuracy": found.get("val_weighted_accuracy", found["val_accuracy"]),
+            "val_loss": self._corrected(found["val_loss"]) if self._judged else math.nan,
+            "val_accuracy": found.get("val_weighted_accuracy", found.get("val_accuracy", math.nan)),
             "seconds": round(time.monotonic() - self._started, 3),
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
         }
@@ -111,7 +111,7 @@ class Course(keras.callbacks.Callback):
         save_state(self._folder, state)
 
     def _corrected(self, val_loss: float) -> float:
-        if self._judged.correction == 1.0:
+        if self._judged is None or self._judged.correction == 1.0:
             return val_loss
         # The regularisers' part of the loss is the same for every batch.
         penalty = sum(float(keras.ops.convert_to_numpy(loss)) for loss in self._trained.losses)
@@ -119,7 +119,7 @@ class Course(keras.callbacks.Callback):
 
     def _refuse_divergence(self, row: Row) -> None:
         for name, what in (("loss", "loss"), ("val_loss", "validation loss")):
-            if not math.isfinite(row[name]):
+            if not math.isfinite(row[name]) and (name == "loss" or self._judged):
                 raise ModelError(
                     f"model {self._trained.name}: the {what} is {row[name]} in epoch {row['epoch']}; "
                     f"lower models.{self._trained.name}.learning_rate={self._chosen.learning_rate:g}"

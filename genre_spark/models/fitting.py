@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Parts:
     """The two parts that a training reads."""
 
     training: Feed
-    validation: Feed
+    validation: Feed | None
 
 
 def class_weights(counts: Sequence[int], train: TrainSettings) -> list[float] | None:
@@ -77,6 +77,25 @@ def class_weights(counts: Sequence[int], train: TrainSettings) -> list[float] | 
     return [float(weight) for weight in compute_class_weight("balanced", classes=labels, y=np.repeat(labels, counts))]
 
 
+def check_without_validation(train: TrainSettings) -> None:
+    """Refuse settings that steer a training by a validation part that there isn't.
+
+    Raises
+    ------
+    ModelError
+        If there are any; the message names them.
+    """
+    wanted = []
+    if train.early_stopping_patience:
+        wanted.append("train.early_stopping_patience=0")
+    if train.restore_best:
+        wanted.append("train.restore_best=false")
+    if train.schedule == "plateau":
+        wanted.append("train.schedule=cosine (or constant)")
+    if wanted:
+        raise ModelError(f"all tracks are trained on and none validates: set {', '.join(wanted)}")
+
+
 def fit(
     name: str,
     parts: Parts,
@@ -93,7 +112,8 @@ def fit(
     name : str
         The architecture.
     parts : Parts
-        Feeds of the training and the validation part; they may be closed in between.
+        Feeds of the training and the validation part; they may be closed in between. Without validation nothing can
+        depend on it: see `check_without_validation`.
     scaler : Scaler
         Of the training part.
     counts : sequence of int
@@ -129,7 +149,7 @@ def fit(
         fitted, batches, judged = _around(model, parts, devices, train)
         fitted.compile(
             optimizer=keras.optimizers.Adam(chosen.learning_rate),
-            loss="sparse_categorical_crossentropy",
+            loss=_loss(len(counts), chosen.label_smoothing),
             metrics=["accuracy"],
             # With several devices some rows have no weight; plain accuracies know no weights.
             weighted_metrics=["accuracy"] if len(devices.names) > 1 else [],
@@ -147,7 +167,7 @@ def fit(
         callbacks += [EachEpoch(course, tell) for tell in on_epoch]
         if not course.is_over:
             try:
-                with _errors_of(batches, judged):
+                with _errors_of(*(each for each in (batches, judged) if each)):
                     fitted.fit(
                         batches,
                         validation_data=judged,
@@ -174,23 +194,41 @@ def fit(
         return Fitted(model, course.rows, best, weights, policy, devices, stopped_by)
 
 
+def _loss(n_genres: int, smoothing: float) -> str | Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
+    if not smoothing:
+        return "sparse_categorical_crossentropy"
+
+    # Keras smooths labels that are rows of probabilities only.
+    def smoothed(labels: keras.KerasTensor, said: keras.KerasTensor) -> keras.KerasTensor:
+        wanted = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32"), n_genres)
+        return keras.losses.categorical_crossentropy(wanted, said, label_smoothing=smoothing)
+
+    return smoothed
+
+
 def _around(
     model: keras.Model, parts: Parts, devices: Devices, train: TrainSettings
-) -> tuple[keras.Model, Batches, Batches]:
+) -> tuple[keras.Model, Batches, Batches | None]:
     """Put the data where it is read from; return what is to be fitted, and its batches of both parts."""
     n = len(devices.names)
-    n_bytes = 4 * (parts.training.n_rows + parts.validation.n_rows) * int(np.prod(parts.training.spec.shape))
+    validation = parts.validation
+    rows = parts.training.n_rows + (validation.n_rows if validation else 0)
+    n_bytes = 4 * rows * int(np.prod(parts.training.spec.shape))
     memory = devices.memory_bytes() if train.on_device == "auto" and devices.is_accelerator else None
     if train.on_device != "on" and (memory is None or n_bytes > memory / 3):
-        return model, Batches(parts.training, n, is_judged=False), Batches(parts.validation, n, is_judged=True)
+        judged = Batches(validation, n, is_judged=True) if validation else None
+        return model, Batches(parts.training, n, is_judged=False), judged
     x, y = read_all(parts.training, train.seed)
-    val_x, val_y = read_all(parts.validation, None)
-    parts.training.close()
-    parts.validation.close()
-    numbers = keras.Input((), dtype="int32", name="row")
-    fitted = keras.Model(numbers, model(Table(np.concatenate([x, val_x]))(numbers)), name=model.name)
     training = RowNumbers(parts.training, n, is_judged=False, labels=y, first=0, seed=train.seed)
-    return fitted, training, RowNumbers(parts.validation, n, is_judged=True, labels=val_y, first=len(x), seed=None)
+    parts.training.close()
+    judged = None
+    if validation:
+        val_x, val_y = read_all(validation, None)
+        judged = RowNumbers(validation, n, is_judged=True, labels=val_y, first=len(x), seed=None)
+        validation.close()
+        x = np.concatenate([x, val_x])
+    numbers = keras.Input((), dtype="int32", name="row")
+    return keras.Model(numbers, model(Table(x)(numbers)), name=model.name), training, judged
 
 
 def _seed(seed: int) -> None:

@@ -27,8 +27,8 @@ from genre_spark.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# `probabilities` in the order of the manifest's labels; `segments` holds those of each segment, and is null where the
-# model reads whole clips.
+# `probabilities` in the order of the manifest's labels, calibrated; `segments` holds the raw ones of each segment, and
+# is null where the model reads whole clips.
 PREDICTION_SCHEMA = pa.schema(
     [
         *ROW_SCHEMA,
@@ -57,13 +57,13 @@ class PredictionPart(Part):
     def table(self, rows: Sequence[Mapping[str, Any]], arrays: Sequence[Mapping[str, np.ndarray]]) -> pa.Table:
         """Predict, and make rows of it."""
         from genre_spark.models.architectures import probabilities
-        from genre_spark.models.vote import soft_vote
+        from genre_spark.models.calibration import track_probabilities
 
         bundle = _loaded(self.bundle)
         spec, labels = bundle.description.spec, bundle.description.labels
         x = np.stack([of_track[spec.name] for of_track in arrays]).reshape(-1, *spec.shape)
         of_segments = probabilities(bundle.model, x).reshape(len(rows), -1, len(labels))
-        p = soft_vote(of_segments)
+        p = track_probabilities(of_segments, bundle.description.calibration)
         answers = [
             {
                 "predicted": labels[int(of_track.argmax())],

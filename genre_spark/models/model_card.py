@@ -25,6 +25,7 @@ SPLITS: Mapping[str, str] = {
     "official": "the corpus's own",
     "artist": "by artist: no artist stands in two parts",
     "artist-kfold": "by artist, in folds: no artist stands in two parts",
+    "all": "everything is training, and nothing was left to judge or calibrate it on",
 }
 _UNKNOWN = "not recorded"
 
@@ -50,12 +51,16 @@ A model that gives one of {n_labels} genres to a music track, made by genre_spar
 
 {metrics}
 
+## When it isn't sure
+
+{thresholds}
+
 ## Limits
 
 - It knows the genres above and no other: music of another kind gets one of them, with whatever confidence.
 - A genre is a label that people gave to the tracks of this corpus. Other corpora draw the lines elsewhere; expect less
   on them than the numbers above.
-- The probabilities are the softmax of a network, not calibrated.
+- {calibration}
 - Features must come from the same specification; `genre-spark predict` sees to it.
 
 ## Licence
@@ -114,6 +119,8 @@ def model_card(description: "BundleDescription", metrics: Mapping[str, float] | 
         settings=_pairs(description.settings),
         versions=_pairs(description.versions),
         metrics=_metrics(shown),
+        calibration=_calibration(description),
+        thresholds=_thresholds(description),
         licence=_plain(description.licence)
         or "Nothing is recorded about the rights to the music. They are its holders', not this program's to give: see "
         "to the corpus's licence before you hand the model on.",
@@ -132,6 +139,40 @@ def _metrics(metrics: Mapping[str, float]) -> str:
         return "Not measured when this card was written; `genre-spark evaluate` does it."
     rows = [f"| {_code(name)} | {_number(value)} | {MEANINGS.get(name, '')} |" for name, value in metrics.items()]
     return "\n".join(["| metric | value | what it means |", "| --- | ---: | --- |", *rows])
+
+
+def _calibration(description: "BundleDescription") -> str:
+    found = description.calibration
+    if found is None or found.temperature == 1.0:
+        few = f": {found.n:,} validation tracks told of no better ones" if found else ""
+        return f"The probabilities are the softmax of a network, not calibrated{few}."
+    return (
+        f"The probabilities are calibrated, softmax(log p / {found.temperature:.4g}) of the network's own p; that was "
+        f"fitted on {found.n:,} validation tracks and took their expected calibration error from "
+        f"{found.ece_before:.1%} to {found.ece_after:.1%}. They hold for music like these tracks. An exported model "
+        "gives the network's own p."
+    )
+
+
+def _thresholds(description: "BundleDescription") -> str:
+    found = description.calibration
+    if found is None or not found.thresholds:
+        return "It always names a genre: no threshold below which it would say that it isn't sure is known."
+    rows = [
+        f"| {threshold.precision:g} | {threshold.threshold:.3f} | {threshold.coverage:.1%} |"
+        for threshold in found.thresholds
+    ]
+    return "\n".join(
+        [
+            '`genre-spark predict --precision P` answers "not sure" where the largest probability is below the '
+            "threshold. Of the other answers a share of P was right on the validation tracks. The threshold was chosen "
+            "on them: expect a little less on others.",
+            "",
+            "| precision | threshold | share of the validation tracks answered |",
+            "| ---: | ---: | ---: |",
+            *rows,
+        ]
+    )
 
 
 def _number(value: float) -> str:

@@ -12,16 +12,16 @@ from genre_spark.features.compute import extract_file
 from genre_spark.files import printable
 from genre_spark.models.architectures import probabilities
 from genre_spark.models.bundle import Bundle
-from genre_spark.models.vote import soft_vote
+from genre_spark.models.calibration import threshold_of, track_probabilities
 from genre_spark.settings import AudioSettings
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Genre of one audio file: the most probable one, and the probability of each."""
+    """Genre of one audio file: the most probable one, or None where the model isn't sure; the probability of each."""
 
     path: str
-    genre: str
+    genre: str | None
     probabilities: dict[str, float]
 
 
@@ -35,7 +35,7 @@ class SegmentProbabilities:
 
 @dataclass(frozen=True)
 class SegmentedPrediction(Prediction):
-    """A prediction by a model of segments: its probabilities are the mean of theirs."""
+    """A prediction by a model of segments: its probabilities are the mean of theirs, calibrated."""
 
     segments: list[SegmentProbabilities]
 
@@ -50,7 +50,12 @@ class Failure:
 
 
 def predict_files(
-    bundle: Bundle, paths: Sequence[str | Path], *, audio: AudioSettings | None = None, batch_size: int = 32
+    bundle: Bundle,
+    paths: Sequence[str | Path],
+    *,
+    audio: AudioSettings | None = None,
+    batch_size: int = 32,
+    precision: float | None = None,
 ) -> Iterator[Prediction | Failure]:
     """Predict the genre of audio files.
 
@@ -64,12 +69,21 @@ def predict_files(
         Limits on what is decoded; by default those of the settings.
     batch_size : int
         Files, or segments of files, that go through the model at a time.
+    precision : float, optional
+        Name a genre only where the most probable one reaches the threshold of this precision: see
+        `genre_spark.models.calibration.Calibration.thresholds`.
 
     Yields
     ------
     Prediction or Failure
         One per path, in their order; a `SegmentedPrediction` where the model reads segments.
+
+    Raises
+    ------
+    BundleError
+        If the bundle has no threshold for this precision.
     """
+    threshold = 0.0 if precision is None else threshold_of(bundle.description.calibration, precision)
     spec = bundle.description.spec
     per_file = len(spec.segment_starts_s)
     decoding = (audio or AudioSettings()).decoding()
@@ -88,7 +102,10 @@ def predict_files(
                 failures[position] = Failure(printable(path), AudioError.__name__, detail)
         rows = iter(_by_file(bundle, arrays) if arrays else ())
         for position, path in enumerate(batch):
-            yield failures[position] if position in failures else _prediction(printable(path), next(rows), bundle)
+            if position in failures:
+                yield failures[position]
+            else:
+                yield _prediction(printable(path), next(rows), bundle, threshold)
 
 
 def _by_file(bundle: Bundle, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -98,14 +115,14 @@ def _by_file(bundle: Bundle, arrays: Sequence[np.ndarray]) -> np.ndarray:
     return p.reshape(len(arrays), -1, p.shape[1])
 
 
-def _prediction(path: str, of_segments: np.ndarray, bundle: Bundle) -> Prediction:
+def _prediction(path: str, of_segments: np.ndarray, bundle: Bundle, threshold: float) -> Prediction:
     spec, labels = bundle.description.spec, bundle.description.labels
 
     def by_genre(p: np.ndarray) -> dict[str, float]:
         return dict(zip(labels, map(float, p), strict=True))
 
-    (p,) = soft_vote(of_segments[np.newaxis])
-    genre = labels[int(p.argmax())]
+    (p,) = track_probabilities(of_segments[np.newaxis], bundle.description.calibration)
+    genre = labels[int(p.argmax())] if p.max() >= threshold else None
     if spec.segments is None:
         return Prediction(path, genre, by_genre(p))
     segments = [

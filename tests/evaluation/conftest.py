@@ -9,6 +9,7 @@ import pytest
 from genre_spark.corpora.groups import KINDS, Kind
 from genre_spark.corpora.leaks import BorderLeak, KindLeak, LeakAudit, LeakExample
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
+from genre_spark.models.reliability import ReliabilityBin
 from genre_spark.models.run import EVALUATION, RunRecord, write_history, write_run_record
 from genre_spark.settings import Settings
 
@@ -43,6 +44,20 @@ def made_up_confusion(n_labels: int, tracks: int, share: float, seed: int = 0) -
     others = np.where(np.eye(n_labels, dtype=bool), 0.0, (1 - share) / max(n_labels - 1, 1))
     probabilities = others + np.diag(1 - others.sum(axis=1))
     return np.stack([rng.multinomial(tracks // n_labels, row) for row in probabilities])
+
+
+def made_up_reliability(confusion: np.ndarray) -> list[ReliabilityBin]:
+    """A model that is a little surer than it should be, on as many tracks as the matrix holds."""
+    n, bins = int(confusion.sum()), range(4, 15)
+    counts = np.random.default_rng(1).multinomial(n, [1 / len(bins)] * len(bins))
+    return [
+        ReliabilityBin(
+            low=number / 15, high=(number + 1) / 15, n=int(count), confidence=(number + 0.5) / 15,
+            accuracy=round(count * (number - 1) / 15) / int(count),
+        )
+        for number, count in zip(bins, counts, strict=True)
+        if count
+    ]  # fmt: skip
 
 
 def made_up_leaks(
@@ -84,6 +99,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         epochs: int = 50,
         share: float | None = None,
         evaluated: bool = True,
+        calibrated: bool = True,
         name: str | None = None,
         learning_rate: float = 0.001,
         shared: Sequence[Kind] | None = None,
@@ -133,7 +149,8 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 part: made_up_confusion(len(labels), tracks, hit if part == judged else min(hit + 0.2, 1.0), seed)
                 for seed, (part, tracks) in enumerate(parts.items())
             }
-            write_metrics(run / EVALUATION, build_metrics(confusions, labels, judged))
+            reliability = made_up_reliability(confusions[judged]) if calibrated else None
+            write_metrics(run / EVALUATION, build_metrics(confusions, labels, judged, reliability=reliability))
         return run
 
     return make

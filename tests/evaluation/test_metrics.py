@@ -18,9 +18,15 @@ from genre_spark.evaluation.metrics import (
     wilson_interval,
     write_metrics,
 )
+from genre_spark.models.reliability import ReliabilityBin
 
 LABELS = ("Folk", "Hip-Hop", "Pop", "Rock")
 CONFUSION = np.array([[5, 1, 0, 0], [2, 3, 1, 0], [0, 0, 4, 2], [0, 0, 0, 6]])
+
+RELIABILITY = [
+    ReliabilityBin(low=10 / 15, high=11 / 15, n=18, confidence=0.7, accuracy=0.75),
+    ReliabilityBin(low=14 / 15, high=1.0, n=6, confidence=0.95, accuracy=0.75),
+]
 
 # Few genres and few tracks, so that genres without tracks and genres never predicted come up often.
 answers = st.integers(2, 6).flatmap(
@@ -112,8 +118,24 @@ def test_a_matrix_that_does_not_fit_the_labels_is_refused() -> None:
         build_metrics({"test": CONFUSION}, LABELS[:3], "test")
 
 
+def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy() -> None:
+    metrics = build_metrics({"test": CONFUSION}, LABELS, "test", reliability=RELIABILITY)
+    assert metrics["ece"] == pytest.approx((18 * 0.05 + 6 * 0.2) / 24)
+    assert [found["n"] for found in metrics["reliability"]] == [18, 6]
+    assert build_metrics({"test": CONFUSION}, LABELS, "test")["ece"] is None
+
+
+def test_metrics_from_before_the_calibration_are_read_too(tmp_path: Path) -> None:
+    metrics = build_metrics({"test": CONFUSION}, LABELS, "test")
+    old = {name: value for name, value in metrics.items() if name not in ("ece", "reliability")}
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps(old), encoding="utf-8")
+    assert read_metrics(tmp_path) == metrics
+
+
 def test_metrics_read_back_as_they_were_written(tmp_path: Path) -> None:
-    metrics = build_metrics({"validation": CONFUSION + 1, "test": CONFUSION}, LABELS, "test")
+    confusions = {"validation": CONFUSION + 1, "test": CONFUSION}
+    metrics = build_metrics(confusions, LABELS, "test", reliability=RELIABILITY)
     write_metrics(tmp_path / "evaluation", metrics)
     assert read_metrics(tmp_path) == metrics
     assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == ["confusion.csv", "metrics.json"]
@@ -140,6 +162,7 @@ def test_a_run_that_was_not_evaluated_is_refused_with_the_command_that_does_it(t
         lambda metrics: metrics | {"accuracy": "high"},
         lambda metrics: metrics | {"labels": ["Folk"]},
         lambda metrics: metrics | {"confusion": [[1, 2], [3]]},
+        lambda metrics: metrics | {"reliability": [{"low": 0, "high": 1, "n": 0, "confidence": 1, "accuracy": 1}]},
         lambda metrics: {"labels": []},
         lambda metrics: [],
     ],

@@ -1,9 +1,12 @@
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import binom
 
 from genre_spark.errors import RunError
 from genre_spark.evaluation.metrics import read_metrics
@@ -60,11 +63,12 @@ def study_page(study_runs: list[Path], tmp_path_factory: pytest.TempPathFactory)
     return page_of(study_runs, tmp_path_factory.mktemp("report") / "report.html")
 
 
-def test_three_models_give_the_studys_nine_figures(study_page: tuple[str, Page]) -> None:
+def test_three_models_give_the_studys_nine_figures_and_three_of_their_reliability(study_page: tuple[str, Page]) -> None:
     _, page = study_page
     figures = [attributes for attributes in page.named("svg") if attributes.get("role") == "img"]
-    assert len(figures) == len(page.named("figure")) == 9
-    assert len({attributes["aria-label"] for attributes in figures}) == 9
+    assert len(figures) == len(page.named("figure")) == 12
+    assert len({attributes["aria-label"] for attributes in figures}) == 12
+    assert sum(attributes["aria-label"].startswith("Reliability diagram of") for attributes in figures) == 3
 
 
 def test_the_page_needs_nothing_from_outside(study_page: tuple[str, Page]) -> None:
@@ -88,7 +92,7 @@ def test_every_id_stands_once_and_every_reference_has_its_id(make_run, tmp_path:
 
 def test_every_table_has_a_caption_and_scoped_headers(study_page: tuple[str, Page]) -> None:
     _, page = study_page
-    assert len(page.named("caption")) == len(page.named("table")) == 2 + 3 * 3
+    assert len(page.named("caption")) == len(page.named("table")) == 2 + 3 * 4
     assert {attributes.get("scope") for attributes in page.named("th")} == {"col", "row", "colgroup"}
     assert page.named("html")[0]["lang"] == "en"
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
@@ -106,6 +110,36 @@ def test_the_page_says_which_model_did_best_on_unseen_tracks(
     assert best.name == "cnn2d-artist"
     accuracy = f"{100 * metrics['accuracy']:.1f}\xa0%"
     assert f"cnn2d did best: it named the right genre for {accuracy} of 120 test tracks" in page.words
+
+
+def test_the_calibration_error_stands_beside_the_accuracy_and_its_table_beside_the_diagram(
+    study_page: tuple[str, Page], study_runs: list[Path]
+) -> None:
+    _, page = study_page
+    metrics = read_metrics(study_runs[0])
+    error, accuracy = (f"{100 * metrics[name]:.1f}\xa0%" for name in ("ece", "accuracy"))
+    assert re.search(rf"dnn-artist ?artist ?[\d.]+\xa0% ?[\d.]+\xa0% ?{accuracy} ?{error}", page.words)
+    assert f"and its probabilities are off by {error} on average" in page.words
+    chance = 0.0
+    for n, p in ((found["n"], found["confidence"]) for found in metrics["reliability"]):
+        hits = np.arange(n + 1)
+        chance += (binom.pmf(hits, n, p) * np.abs(hits - n * p)).sum() / metrics["n"]
+    assert f"(true ones would seem to be off by {100 * chance:.1f}\xa0% on as many tracks)" in page.words
+    table = page.words[page.words.index("By confidence") :]
+    for found in metrics["reliability"]:
+        row = f"{100 * found['low']:.0f} to {100 * found['high']:.0f}\xa0% ?{found['n']} ?"
+        assert re.search(rf"{row}{100 * found['confidence']:.1f}\xa0% ?{100 * found['accuracy']:.1f}\xa0%", table)
+
+
+def test_an_evaluation_from_before_the_calibration_has_a_page_without_it(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn", calibrated=False)
+    file = run / "evaluation" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    file.write_text(json.dumps({name: metrics[name] for name in metrics if name not in ("ece", "reliability")}))
+    _, page = page_of([run], tmp_path / "report.html")
+    assert len(page.named("figure")) == 3
+    assert "By confidence" not in page.words
+    assert "and its probabilities are off" not in page.words
 
 
 def test_the_page_says_that_the_studys_numbers_are_no_like_for_like_comparison(study_page: tuple[str, Page]) -> None:

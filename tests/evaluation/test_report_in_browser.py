@@ -70,13 +70,13 @@ def test_the_page_is_whole_quiet_and_as_wide_as_the_window(browser: Any, report:
     assert said == []
     assert page.title() == "Music genre models: report"
     sizes = page.evaluate(FIGURE_SIZES)
-    assert len(sizes) == 12
+    assert len(sizes) == 16
     assert all(min(size) > 100 for size in sizes)
     assert page.evaluate(OVERFLOW) <= 0
     # Of the three runs with more than one epoch: training and validation of accuracy and loss, two of the study's
-    # lines and one of chance.
+    # lines and one of chance. Of all four: the diagonal of the reliability diagram.
     visible = page.evaluate(VISIBLE_CURVES)
-    assert len(visible) >= 3 * (4 + 3)
+    assert len(visible) >= 3 * (4 + 3) + 4
     assert all(visible)
     page.close()
 

@@ -7,13 +7,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import classification_report, confusion_matrix
 
 from genre_spark.corpora.splits import read_split
+from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.errors import BundleError, DatasetError, RunError
 from genre_spark.evaluation.score import evaluate
-from genre_spark.models.bundle import load_bundle
+from genre_spark.models.bundle import load_bundle, save_bundle
+from genre_spark.models.calibration import Calibration
 from genre_spark.models.predict import Prediction, predict_files
 from genre_spark.models.train import train
 from genre_spark.settings import Settings
@@ -81,6 +84,53 @@ def test_the_spark_job_and_predict_give_the_same_probabilities(run: Path, datase
     uris = {row["track_id"]: row["uri"] for row in dataset.tracks().to_pylist()}
     table = predictions(run).head(6)
     answers = predict_files(load_bundle(run / "bundle"), [uris[track_id] for track_id in table["track_id"]])
+    for row, answer in zip(table.itertuples(), answers, strict=True):
+        assert isinstance(answer, Prediction)
+        np.testing.assert_allclose(row.probabilities, list(answer.probabilities.values()), atol=1e-6)
+        assert row.predicted == answer.genre
+
+
+def test_the_bins_are_those_of_a_direct_count_on_the_predictions(run: Path) -> None:
+    found = metrics(run)
+    judged = predictions(run).query("part == 'test'")
+    p = np.stack(judged["probabilities"])
+    confidence, hits = p.max(axis=1).astype(np.float64), (judged["genre"] == judged["predicted"]).to_numpy()
+    accuracy, mean = calibration_curve(hits, confidence, n_bins=15, strategy="uniform", pos_label=True)
+    counts, edges = np.histogram(confidence, np.linspace(0, 1, 16))
+    filled = counts > 0
+    table = pd.DataFrame(found["reliability"])
+    assert table["n"].tolist() == counts[filled].tolist()
+    assert table["n"].sum() == found["n"]
+    np.testing.assert_allclose(table["confidence"], mean, atol=1e-9)
+    np.testing.assert_allclose(table["accuracy"], accuracy)
+    np.testing.assert_allclose(table["low"], edges[:-1][filled])
+    np.testing.assert_allclose(table["high"], edges[1:][filled])
+    assert found["ece"] == pytest.approx((counts[filled] * np.abs(accuracy - mean)).sum() / counts.sum(), abs=1e-9)
+
+
+def warmed(run: Path, path: Path, **calibration: object) -> Path:
+    """The same run, whose bundle has a calibration."""
+    again = Path(shutil.copytree(run, path))
+    scaler, bundle = Scaler.load(run / "bundle" / "scaler.npz"), load_bundle(run / "bundle")
+    chosen = Calibration.model_validate({"n": 100, "ece_before": 0.2, "ece_after": 0.1, **calibration})
+    description = bundle.description.model_copy(update={"calibration": chosen})
+    save_bundle(again / "bundle", bundle.model, scaler, description)
+    return again
+
+
+def test_a_temperature_changes_the_probabilities_and_no_answer_in_the_job_and_in_predict_alike(
+    run: Path, dataset: Dataset, spark: object, settings: Settings, tmp_path: Path
+) -> None:
+    warm = warmed(run, tmp_path / "run", temperature=2.0)
+    found = evaluate(spark, warm, settings.evaluate)
+    assert found["confusion"] == metrics(run)["confusion"]
+    before, after = (predictions(path).set_index("track_id").sort_index() for path in (run, warm))
+    assert before["predicted"].tolist() == after["predicted"].tolist()
+    root = np.sqrt(np.stack(before["probabilities"]))
+    np.testing.assert_allclose(np.stack(after["probabilities"]), root / root.sum(axis=1, keepdims=True), atol=1e-6)
+    uris = {row["track_id"]: row["uri"] for row in dataset.tracks().to_pylist()}
+    table = after.head(4)
+    answers = predict_files(load_bundle(warm / "bundle"), [uris[track_id] for track_id in table.index])
     for row, answer in zip(table.itertuples(), answers, strict=True):
         assert isinstance(answer, Prediction)
         np.testing.assert_allclose(row.probabilities, list(answer.probabilities.values()), atol=1e-6)

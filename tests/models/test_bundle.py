@@ -16,12 +16,13 @@ from genre_spark.features import STUDY_SPECS
 from genre_spark.models.architectures import build_model, probabilities
 from genre_spark.models.backend import keras
 from genre_spark.models.bundle import NO_DIGEST, BundleDescription, load_bundle, read_description, save_bundle, sealed
+from genre_spark.models.calibration import Calibration, Threshold
 
 SPEC = STUDY_SPECS["mfcc_mean"]
 FILES = ("MODEL_CARD.md", "bundle.json", "model.weights.h5", "scaler.npz")
 
 
-def make_bundle(path: Path) -> "keras.Model":
+def make_bundle(path: Path, calibration: Calibration | None = None) -> "keras.Model":
     keras.utils.set_random_seed(3)
     random = np.random.default_rng(3)
     scaler = Scaler(random.normal(size=80).astype(np.float32), random.uniform(1, 9, 80).astype(np.float32), 10)
@@ -34,6 +35,7 @@ def make_bundle(path: Path) -> "keras.Model":
         labels=["a", "b", "c"],
         split_digest="0" * 16,
         versions={},
+        calibration=calibration,
     )
     save_bundle(path, model, scaler, description)
     return model
@@ -157,10 +159,10 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(bundle: Path) -> None:
         load_bundle(bundle)
 
 
-@pytest.mark.parametrize("version", [3, 0, "2", True, None, [2]])
+@pytest.mark.parametrize("version", [4, 0, "2", True, None, [2]])
 def test_another_version_is_refused(bundle: Path, version: object) -> None:
     reseal(bundle, format_version=version)
-    with pytest.raises(BundleError, match=r"format_version=.*, this program reads 1 and 2"):
+    with pytest.raises(BundleError, match=r"format_version=.*, this program reads 1 to 3"):
         load_bundle(bundle)
 
 
@@ -171,6 +173,50 @@ def test_a_bundle_of_the_first_version_still_loads(bundle: Path) -> None:
     names = ("format_version", "architecture", "spec", "spec_digest", "labels", "split_digest", "versions", "sha256")
     file.write_text(json.dumps({name: content[name] for name in names} | {"format_version": 1}))
     assert load_bundle(bundle).description.labels == ["a", "b", "c"]
+
+
+def test_a_bundle_from_before_the_calibration_still_loads_and_has_none(bundle: Path) -> None:
+    file = bundle / "bundle.json"
+    content = json.loads(file.read_text()) | {"format_version": 2, "digest": NO_DIGEST}
+    del content["calibration"]
+    file.write_text(sealed(json.dumps(content)))
+    assert load_bundle(bundle).description.calibration is None
+
+
+def test_a_calibration_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    calibration = Calibration(
+        temperature=1.6180339887,
+        n=240,
+        ece_before=0.21,
+        ece_after=0.03,
+        thresholds=[Threshold(precision=0.9, threshold=float(np.float32(0.7)), coverage=1 / 3)],
+    )
+    make_bundle(tmp_path / "b", calibration)
+    assert load_bundle(tmp_path / "b").description.calibration == calibration
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("temperature", 0.009),
+        ("temperature", 101),
+        ("temperature", "warm"),
+        ("n", 0),
+        ("ece_after", 1.5),
+        ("thresholds", [{"precision": 0.9, "threshold": 1.1, "coverage": 0.5}]),
+        ("thresholds", [{"precision": p, "threshold": 0.5, "coverage": 0.5} for p in (0.9, 0.8)]),
+        ("humidity", 1),
+    ],
+)
+def test_an_impossible_calibration_is_refused_by_name(bundle: Path, key: str, value: object) -> None:
+    sound = {"temperature": 1.0, "n": 20, "ece_before": 0.1, "ece_after": 0.1, "thresholds": []}
+    reseal(bundle, calibration=sound)
+    read_description(bundle)
+    reseal(bundle, calibration=sound | {key: value})
+    with pytest.raises(BundleError, match=rf"bundle\.json: calibration[^\n]*{key}[^\n]*; train the model again$"):
+        read_description(bundle)
 
 
 def test_features_that_this_version_computes_otherwise_are_refused(bundle: Path) -> None:

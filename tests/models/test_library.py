@@ -7,10 +7,12 @@ import pytest
 
 from genre_spark.corpora.tracks import read_tracks
 from genre_spark.dataset.progress import Progress
+from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.store import Dataset
 from genre_spark.errors import BundleError, DatasetError
 from genre_spark.filesystems import local_path
-from genre_spark.models.bundle import load_bundle
+from genre_spark.models.bundle import load_bundle, save_bundle
+from genre_spark.models.calibration import Calibration
 from genre_spark.models.library import PREDICTION_SCHEMA, predict_library
 from genre_spark.models.predict import Failure, Prediction, predict_files
 from genre_spark.settings import Settings
@@ -47,6 +49,25 @@ def test_the_job_predicts_what_predict_does_with_the_same_files(predictions: Dat
             p = [answer.probabilities[label] for label in predictions.manifest.predictor.labels]
             # Batches of another size may add up in another order.
             np.testing.assert_allclose(found[track_id]["probabilities"], p, atol=1e-6)
+
+
+def test_the_job_gives_calibrated_probabilities_as_predict_does(
+    predictions: Dataset, spark: object, run: Path, corpus: Path, settings: Settings, tmp_path: Path
+) -> None:
+    bundle = load_bundle(run / "bundle")
+    calibration = Calibration(temperature=3.0, n=100, ece_before=0.2, ece_after=0.1)
+    description = bundle.description.model_copy(update={"calibration": calibration})
+    save_bundle(tmp_path / "bundle", bundle.model, Scaler.load(run / "bundle" / "scaler.npz"), description)
+    tracks = read_tracks(corpus).slice(10, 3)
+    warm = rows(predict_library(spark, tracks, tmp_path / "bundle", tmp_path / "p", settings))
+    paths = [local_path(uri, DatasetError) for uri in tracks["uri"].to_pylist()]
+    answers = predict_files(load_bundle(tmp_path / "bundle"), paths)
+    for track_id, answer in zip(tracks["track_id"].to_pylist(), answers, strict=True):
+        assert isinstance(answer, Prediction)
+        np.testing.assert_allclose(warm[track_id]["probabilities"], list(answer.probabilities.values()), atol=1e-6)
+        raw = np.cbrt(rows(predictions)[track_id]["probabilities"])
+        np.testing.assert_allclose(warm[track_id]["probabilities"], raw / raw.sum(), atol=1e-6)
+        assert warm[track_id]["predicted"] == rows(predictions)[track_id]["predicted"] == answer.genre
 
 
 def test_columns_are_those_of_the_schema_and_name_the_track(predictions: Dataset, corpus: Path) -> None:

@@ -84,6 +84,27 @@ def test_a_text_can_not_break_the_card(evil: str) -> None:
     assert all(line.count("|") == 4 for line in rows)
 
 
+def test_a_calibrated_model_tells_its_temperature_and_when_it_is_not_sure() -> None:
+    calibration = {
+        "temperature": 1.618, "n": 1_240, "ece_before": 0.2104, "ece_after": 0.031,
+        "thresholds": [{"precision": 0.9, "threshold": 0.71234, "coverage": 0.4}],
+    }  # fmt: skip
+    card = model_card(description(calibration=calibration))
+    assert "softmax(log p / 1.618)" in card
+    assert "fitted on 1,240 validation tracks" in card
+    assert "from 21.0% to 3.1%" in card
+    assert "| 0.9 | 0.712 | 40.0% |" in card
+    assert "not calibrated" not in card
+
+
+def test_a_model_that_is_not_calibrated_says_so() -> None:
+    assert "not calibrated." in model_card(description())
+    none = {"temperature": 1.0, "n": 7, "ece_before": 0.2, "ece_after": 0.2}
+    card = model_card(description(calibration=none))
+    assert "not calibrated: 7 validation tracks told of no better ones" in card
+    assert "It always names a genre" in card
+
+
 def test_every_split_of_the_program_has_its_line() -> None:
     from typing import get_args
 

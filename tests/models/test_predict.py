@@ -1,12 +1,14 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from genre_spark.dataset.store import Dataset
+from genre_spark.errors import BundleError
 from genre_spark.features import extract_file
 from genre_spark.models.bundle import Bundle, load_bundle
+from genre_spark.models.calibration import Calibration, Threshold
 from genre_spark.models.predict import Failure, Prediction, predict_files
 
 
@@ -46,6 +48,43 @@ def test_the_answer_is_the_models_on_the_features_of_a_direct_call(bundle: Bundl
     (result,) = predict_files(bundle, [uri])
     x = extract_file(uri, [bundle.description.spec])["mfcc_mean"][np.newaxis]
     np.testing.assert_allclose(list(result.probabilities.values()), np.asarray(bundle.model(x))[0], atol=1e-6)
+
+
+def with_threshold(bundle: Bundle, threshold: float, temperature: float = 1.0) -> Bundle:
+    calibration = Calibration(
+        temperature=temperature, n=100, ece_before=0.2, ece_after=0.1,
+        thresholds=[Threshold(precision=0.9, threshold=threshold, coverage=0.5)],
+    )  # fmt: skip
+    return replace(bundle, description=bundle.description.model_copy(update={"calibration": calibration}))
+
+
+def test_below_the_threshold_of_the_stated_precision_the_model_is_not_sure(bundle: Bundle, dataset: Dataset) -> None:
+    paths = dataset.tracks()["uri"].to_pylist()
+    usual = list(predict_files(bundle, paths))
+    top = [max(answer.probabilities.values()) for answer in usual]
+    # As one that was found on these very tracks: the track that it comes from is answered.
+    chosen = with_threshold(bundle, sorted(top)[len(top) // 2])
+    found = list(predict_files(chosen, paths, precision=0.9))
+    assert [answer.probabilities for answer in found] == [answer.probabilities for answer in usual]
+    for answer, before, share in zip(found, usual, top, strict=True):
+        assert answer.genre == (before.genre if share >= sorted(top)[len(top) // 2] else None)
+    assert 0 < sum(answer.genre is None for answer in found) < len(found)
+    assert list(predict_files(chosen, paths)) == usual
+
+
+def test_the_threshold_is_one_of_calibrated_probabilities(bundle: Bundle, dataset: Dataset) -> None:
+    paths = dataset.tracks()["uri"].to_pylist()[:4]
+    (first, *_) = sharp = list(predict_files(with_threshold(bundle, 1.0, 0.1), paths, precision=0.9))
+    raw = [np.array(list(answer.probabilities.values())) for answer in predict_files(bundle, paths)]
+    for answer, p in zip(sharp, raw, strict=True):
+        np.testing.assert_allclose(list(answer.probabilities.values()), p**10 / (p**10).sum(), rtol=1e-3, atol=1e-7)
+        assert answer.genre is None or max(answer.probabilities.values()) == 1
+    assert list(first.probabilities) == bundle.description.labels
+
+
+def test_a_precision_that_the_bundle_does_not_know_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"no threshold for precision=0\.8: it has those for 0\.9"):
+        list(predict_files(with_threshold(bundle, 0.5), ["a.mp3"], precision=0.8))
 
 
 def test_whatever_a_library_makes_of_a_file_costs_only_that_file(

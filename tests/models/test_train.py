@@ -35,8 +35,12 @@ def tensors(dataset: Dataset, feature: str) -> dict[str, np.ndarray]:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Our warnings; TensorFlow has some of its own after many trainings in one process."""
-    return [record.getMessage() for record in caplog.records if record.name.startswith("genre_spark")]
+    """Our warnings; TensorFlow has some of its own after many trainings in one process.
+
+    That 7 validation tracks are too few for a calibration is so in each of these trainings.
+    """
+    ours = [record for record in caplog.records if record.name.startswith("genre_spark")]
+    return [record.getMessage() for record in ours if record.name != "genre_spark.models.calibration"]
 
 
 def test_a_run_folder_holds_record_split_history_and_bundle(run: Path) -> None:
