@@ -91,6 +91,46 @@ predict: $(READY) ## Predict the genre of FILES with the model of RUN
 predict-library: $(READY) ## Predict all TRACKS with the model of RUN into PREDICTIONS, with Spark
 	$(RUN_STAGE) predict-library --tracks "$(TRACKS)" --bundle "$(RUN)/bundle" --out "$(PREDICTIONS)" $(CONFIG) $(ARGS)
 
+##@ Experiments (variables: EXPERIMENT DATASETS RESULTS EMOTIFY FMA CONFIG ARGS)
+
+EXPERIMENT ?= conf/experiments/ours.yaml
+DATASETS ?= $(DATASET)
+RESULTS ?= $(WORK)/experiments/$(basename $(notdir $(EXPERIMENT)))
+EMOTIFY ?= ../shared/data/emotify
+FMA ?= build/fma/corpus
+EMOTIFY_CONFIG := --config conf/base.yaml --config conf/local.yaml --config conf/emotify.yaml
+
+.PHONY: experiment
+experiment: $(READY) ## Train and compare what EXPERIMENT names on DATASETS; what is finished is kept (docs/models.md)
+	$(RUN_STAGE) experiment "$(EXPERIMENT)" $(DATASETS:%=--dataset "%") --out "$(RESULTS)" $(CONFIG) $(ARGS)
+
+.PHONY: model-emotify
+model-emotify: $(READY) ## Train linear518 on all clips of EMOTIFY: build/emotify/model/bundle
+	$(RUN_STAGE) corpus folder --root "$(EMOTIFY)" --table "$(EMOTIFY)/tracks.csv" --out build/emotify/tracks.parquet
+	$(RUN_STAGE) extract --tracks build/emotify/tracks.parquet --features fma_518 --out build/emotify/segments $(EMOTIFY_CONFIG)
+	$(RUN_STAGE) train --dataset build/emotify/segments --model linear518 --split all --run build/emotify/model --overwrite $(EMOTIFY_CONFIG)
+
+.PHONY: experiment-emotify
+experiment-emotify: model-emotify ## What to expect of that model on other artists, and what others reach (half an hour)
+	$(RUN_STAGE) extract --tracks build/emotify/tracks.parquet --features mfcc_mean,mfcc,melgram,fma_518_clip --out build/emotify/clips $(EMOTIFY_CONFIG)
+	$(RUN_STAGE) experiment conf/experiments/emotify.yaml --dataset build/emotify/segments --dataset build/emotify/clips \
+		--out build/emotify/experiment $(EMOTIFY_CONFIG) $(ARGS)
+
+.PHONY: reproduce-fma
+reproduce-fma: $(READY) ## FMA-small from the download to the tables: the study's models and ours (FMA: folder of the corpus)
+	$(RUN_STAGE) corpus fma --root "$(FMA)" --download --out build/fma/found.parquet
+	$(MAKE) fma-experiments TRACKS=build/fma/found.parquet WORK=build/fma
+
+.PHONY: fma-experiments
+fma-experiments: $(READY) ## The same for TRACKS that are there: validate, extract, train, compare, report, in WORK
+	$(RUN_STAGE) corpus validate --tracks "$(TRACKS)" --out "$(WORK)/audit" --clean "$(WORK)/clean.parquet" $(CONFIG)
+	$(RUN_STAGE) extract --tracks "$(WORK)/clean.parquet" --features mfcc_mean,mfcc,melgram,fma_518 --out "$(DATASET)" $(CONFIG)
+	$(RUN_STAGE) experiment conf/experiments/study.yaml --dataset "$(DATASET)" --out "$(WORK)/experiments/study" $(CONFIG) $(ARGS)
+	$(RUN_STAGE) experiment conf/experiments/disjoint.yaml --dataset "$(DATASET)" --out "$(WORK)/experiments/disjoint" $(CONFIG) $(ARGS)
+	$(RUN_STAGE) experiment conf/experiments/ours.yaml --dataset "$(DATASET)" --out "$(WORK)/experiments/ours" $(CONFIG) $(ARGS)
+	$(RUN_STAGE) report --out "$(WORK)/report.html" $(foreach model,dnn cnn1d cnn2d,--run "$(WORK)/experiments/study/runs/$(model)-study-seed0" \
+		--run "$(WORK)/experiments/disjoint/runs/$(model)-artist-seed0") $(foreach model,linear518 cnn_time,--run "$(WORK)/experiments/ours/runs/$(model)-artist-seed0")
+
 ##@ Cluster (variables: CLUSTER EVENTS DIST_EXTRAS DIST_PYTHON ARGS)
 
 CLUSTER ?= build/cluster

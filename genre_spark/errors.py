@@ -92,3 +92,7 @@ class RunError(GenreSparkError):
 
 class BundleError(GenreSparkError):
     """A trained model on disk is incomplete, altered or of another version."""
+
+
+class ExperimentError(GenreSparkError):
+    """An experiment's file is wrong, or its results don't belong together."""

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from genre_spark import __version__
-from genre_spark.cli import corpus, exports, scalers, stages
+from genre_spark.cli import corpus, experiments, exports, scalers, stages
 from genre_spark.cli.command import stdout
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(stages.app)
 app.add_typer(scalers.app)
 app.add_typer(exports.app)
+app.add_typer(experiments.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -198,15 +198,13 @@ def _without_constants(bundle: Bundle, scaler: Scaler) -> Any:
     model = bundle.model
     axes = (...,) + (np.newaxis,) * (len(bundle.description.spec.shape) - scaler.mean.ndim)
     mean, deviation = scaler.mean[axes], np.sqrt(scaler.variance[axes])
-    x = inputs = keras.Input(model.input_shape[1:], name=model.inputs[0].name)
-    for layer in model.layers[1:]:
-        if isinstance(layer, keras.layers.Normalization):
-            # In two steps, as Normalization does it: in one, a large mean would cost digits.
-            x = keras.layers.Rescaling(1.0, -mean)(x)
-            x = keras.layers.Rescaling(1.0 / np.maximum(deviation, keras.backend.epsilon()))(x)
-        else:
-            x = layer(x)
-    rebuilt = keras.Model(inputs, x, name=model.name)
+    (normalization,) = [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
+    inputs = keras.Input(model.input_shape[1:], name=model.inputs[0].name)
+    # In two steps, as Normalization does it: in one, a large mean would cost digits.
+    centred = keras.layers.Rescaling(1.0, -mean)(inputs)
+    standardised = keras.layers.Rescaling(1.0 / np.maximum(deviation, keras.backend.epsilon()))(centred)
+    after = keras.Model(normalization.output, model.output)
+    rebuilt = keras.Model(inputs, after(standardised), name=model.name)
     # Keras exports only a model that was called with numbers once.
     rebuilt.predict_on_batch(np.zeros((1, *model.input_shape[1:]), np.float32))
     return rebuilt

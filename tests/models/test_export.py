@@ -9,7 +9,7 @@ import pytest
 from genre_spark.cli import main
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.errors import BundleError, EnvironmentSetupError, ModelError
-from genre_spark.features import STUDY_SPECS
+from genre_spark.features import resolve_specs
 from genre_spark.models import export
 from genre_spark.models.architectures import ARCHITECTURES, build_model, probabilities
 from genre_spark.models.backend import keras
@@ -22,9 +22,9 @@ NEEDS = {"keras": (), "savedmodel": ("tensorflow",), "onnx": ("onnx", "onnxrunti
 
 
 def spec_of(name: str) -> "object":
-    spec = STUDY_SPECS[ARCHITECTURES[name].feature]
+    (spec,) = resolve_specs([ARCHITECTURES[name].feature])
     # As long as the convolutions need it, for speed.
-    shorter = {"cnn1d": {"n_frames": 200}, "cnn2d": {"n_samples": 256 * 120}}
+    shorter = {"cnn1d": {"n_frames": 200}, "cnn2d": {"n_samples": 256 * 120}, "cnn_time": {"n_samples": 256 * 120}}
     return spec.model_copy(update=shorter.get(name, {}))
 
 
