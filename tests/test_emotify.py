@@ -37,3 +37,25 @@ def test_the_study_s_smallest_model_beats_chance_on_artists_it_never_heard(music
     clips = sorted(emotify.glob("*/*.mp3"))[::40]
     answers = json.loads(genre_spark("predict", "--bundle", run / "bundle", *clips, "--format", "json"))
     assert [answer["path"] for answer in answers] == [str(clip) for clip in clips]
+
+
+@pytest.mark.slow
+def test_one_command_gives_a_model_of_all_clips_that_predicts(music: Path, tmp_path: Path) -> None:
+    # As a newcomer would: in a copy of the repository's files, which the command writes beside.
+    for name in ("conf", "Makefile", "setup.py", "requirements"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    answer = subprocess.run(
+        ["make", "--assume-old=.venv/.ready", "model-emotify", f"EMOTIFY={music / 'emotify'}"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    bundle = tmp_path / "build" / "emotify" / "model" / "bundle"
+    clips = sorted((music / "emotify").glob("*/*.mp3"))[::20]
+    said = subprocess.run(
+        [Path(sys.executable).with_name("genre-spark"), "predict", "--bundle", bundle, *clips, "--format", "json"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    # It was trained on them: nearly all must be right.
+    right = [answer["genre"] == clip.parent.name for answer, clip in zip(json.loads(said.stdout), clips, strict=True)]
+    assert sum(right) >= 0.8 * len(clips)
