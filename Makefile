@@ -117,19 +117,23 @@ experiment-emotify: model-emotify ## What to expect of that model on other artis
 		--out build/emotify/experiment $(EMOTIFY_CONFIG) $(ARGS)
 
 .PHONY: reproduce-fma
-reproduce-fma: $(READY) ## FMA-small from the download to the tables: the study's models and ours (FMA: folder of the corpus)
-	$(RUN_STAGE) corpus fma --root "$(FMA)" --download --out build/fma/found.parquet
-	$(MAKE) fma-experiments TRACKS=build/fma/found.parquet WORK=build/fma
+reproduce-fma: build/fma/found.parquet ## FMA-small from the download to the tables: the study's models and ours (FMA: folder of the corpus)
+	$(MAKE) fma-experiments TRACKS=$< WORK=build/fma
+
+build/fma/found.parquet: | $(READY)
+	$(RUN_STAGE) corpus fma --root "$(FMA)" --download --out $@
 
 .PHONY: fma-experiments
-fma-experiments: $(READY) ## The same for TRACKS that are there: validate, extract, train, compare, report, in WORK
-	$(RUN_STAGE) corpus validate --tracks "$(TRACKS)" --out "$(WORK)/audit" --clean "$(WORK)/clean.parquet" $(CONFIG)
-	$(RUN_STAGE) extract --tracks "$(WORK)/clean.parquet" --features mfcc_mean,mfcc,melgram,fma_518 --out "$(DATASET)" $(CONFIG)
-	$(RUN_STAGE) experiment conf/experiments/study.yaml --dataset "$(DATASET)" --out "$(WORK)/experiments/study" $(CONFIG) $(ARGS)
-	$(RUN_STAGE) experiment conf/experiments/disjoint.yaml --dataset "$(DATASET)" --out "$(WORK)/experiments/disjoint" $(CONFIG) $(ARGS)
-	$(RUN_STAGE) experiment conf/experiments/ours.yaml --dataset "$(DATASET)" --out "$(WORK)/experiments/ours" $(CONFIG) $(ARGS)
+fma-experiments: $(WORK)/experiments/clean.parquet ## The same for TRACKS that are there, in WORK/experiments: validate, extract, train, compare, report
+	$(RUN_STAGE) extract --tracks "$<" --features mfcc_mean,mfcc,melgram,fma_518 --out "$(<D)/dataset" $(CONFIG)
+	$(RUN_STAGE) experiment conf/experiments/study.yaml --dataset "$(<D)/dataset" --out "$(<D)/study" $(CONFIG) $(ARGS)
+	$(RUN_STAGE) experiment conf/experiments/disjoint.yaml --dataset "$(<D)/dataset" --out "$(<D)/disjoint" $(CONFIG) $(ARGS)
+	$(RUN_STAGE) experiment conf/experiments/ours.yaml --dataset "$(<D)/dataset" --out "$(<D)/ours" $(CONFIG) $(ARGS)
 	$(RUN_STAGE) report --out "$(WORK)/report.html" $(foreach model,dnn cnn1d cnn2d,--run "$(WORK)/experiments/study/runs/$(model)-study-seed0" \
 		--run "$(WORK)/experiments/disjoint/runs/$(model)-artist-seed0") $(foreach model,linear518 cnn_time,--run "$(WORK)/experiments/ours/runs/$(model)-artist-seed0")
+
+$(WORK)/experiments/clean.parquet: $(TRACKS) | $(READY)
+	$(RUN_STAGE) corpus validate --tracks "$<" --out "$(@D)/audit" --overwrite --clean "$@" $(CONFIG)
 
 ##@ Cluster (variables: CLUSTER EVENTS DIST_EXTRAS DIST_PYTHON ARGS)
 

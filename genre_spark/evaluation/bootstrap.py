@@ -55,7 +55,7 @@ class Judged:
 def accuracy_and_f1(judged: Judged) -> tuple[Estimate, Estimate]:
     """Accuracy and macro-F1, each the mean over the trainings, with intervals over artists.
 
-    The mean of a genre that a resample lacks is taken over the others.
+    Macro-F1 is the mean over the genres that occur, in all tracks or in a draw of them.
     """
     counts = judged.by_cluster()
     draws = _draws(counts.shape[1])
@@ -96,8 +96,8 @@ def _estimate(value: np.ndarray, resampled: np.ndarray) -> Estimate:
 
 
 def _macro_f1(confusions: np.ndarray) -> np.ndarray:
-    """Mean F1 over the genres that occur or are predicted [shape=confusions.shape[:-2]]."""
-    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
-    sizes = confusions.sum(axis=-1) + confusions.sum(axis=-2)
-    f1 = np.divide(2 * hits, sizes, out=np.zeros_like(hits), where=sizes > 0)
-    return f1.sum(axis=-1) / np.maximum((sizes > 0).sum(axis=-1), 1)
+    """Mean F1 over the genres that occur [shape=confusions.shape[:-2]]."""
+    hits, occurring = np.diagonal(confusions, axis1=-2, axis2=-1), confusions.sum(axis=-1)
+    sizes = occurring + confusions.sum(axis=-2)
+    f1 = np.divide(2 * hits, sizes, out=np.zeros_like(hits), where=occurring > 0)
+    return f1.sum(axis=-1) / (occurring > 0).sum(axis=-1)

@@ -7,6 +7,7 @@ RUN/
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from genre_spark.dataset.store import Dataset
 from genre_spark.errors import RunError
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
 from genre_spark.evaluation.score import JUDGED_FIRST, PREDICTIONS
-from genre_spark.experiments.classical import choose, voted
+from genre_spark.experiments.classical import Chosen, choose, voted
 from genre_spark.experiments.features import read_rows
 from genre_spark.experiments.plan import Method
 from genre_spark.files import replace_folder, staging_folder
@@ -74,42 +75,64 @@ class ClassicalRecord(BaseModel):
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A method that was fitted, and what it is to be judged on."""
+
+    task: Task
+    seed: int
+    chosen: Chosen
+    x: np.ndarray
+    split: pa.Table
+    truth: np.ndarray
+
+
 def classical_plan(task: Task, seed: int) -> dict[str, Any]:
-    """What decides the numbers of such a run."""
+    """What decides the numbers of such a run. The commonest genre is that, whatever the feature."""
     return {
         "model": task.model,
         "split": task.scheme,
         "seed": seed,
-        "spec_digest": task.spec.digest,
+        "spec_digest": "" if task.model == "majority" else task.spec.digest,
         "split_digest": task.split_digest,
         "tracks_digest": task.tracks_digest,
         "labels": task.labels,
     }
 
 
-def run_classical(dataset: Dataset, task: Task, method: Method, seed: int, run: Path) -> ClassicalRecord:
-    """Fit a method, judge it on every part, and write its run folder.
+def fit_classical(dataset: Dataset, task: Task, method: Method, seed: int) -> Fitted:
+    """Fit a method on the training part, its parameter chosen on the validation part.
 
     Raises
     ------
     ExperimentError, DatasetError
         If the feature is no summary, is not finite, or can't be read.
-    RunError
-        If the folder can't be written.
     """
-    rows = read_rows(dataset, task.spec.name)
     number_of = {label: number for number, label in enumerate(task.labels)}
     split = task.split.sort_by("track_id")
     truth = np.array([number_of[genre] for genre in split["genre"].to_pylist()])
     part_of = np.array(split["part"].to_pylist())
-    x = rows.of(split["track_id"].to_pylist())
     if method == "majority":
-        x = x[:, :1, :1]
+        x = np.zeros((len(truth), 1, 1), np.float32)
+    else:
+        x = read_rows(dataset, task.spec.name).of(split["track_id"].to_pylist())
     training, validation = ((x[part_of == part], truth[part_of == part]) for part in ("training", "validation"))
-    chosen = choose(method, training, validation, len(task.labels), seed)
-    predicted = voted(chosen.scores, x)
+    return Fitted(task, seed, choose(method, training, validation, len(task.labels), seed), x, split, truth)
+
+
+def judge_classical(fitted: Fitted, run: Path) -> ClassicalRecord:
+    """Judge a method on every part, and write its run folder.
+
+    Raises
+    ------
+    RunError
+        If the folder can't be written.
+    """
+    task, chosen, split = fitted.task, fitted.chosen, fitted.split
+    part_of = np.array(split["part"].to_pylist())
+    predicted = voted(chosen.scores, fitted.x)
     record = ClassicalRecord(
-        **classical_plan(task, seed),
+        **classical_plan(task, fitted.seed),
         parameters=chosen.parameters,
         tried=chosen.tried,
         trainable_parameters=chosen.size,
@@ -123,7 +146,9 @@ def run_classical(dataset: Dataset, task: Task, method: Method, seed: int, run: 
         (staging / EVALUATION).mkdir()
         write_split(task.split, staging / SPLIT)
         pq.write_table(table, staging / EVALUATION / PREDICTIONS)
-        confusions = {str(part): _confusion(truth, predicted, part_of == part, task) for part in np.unique(part_of)}
+        confusions = {
+            str(part): _confusion(fitted.truth, predicted, part_of == part, task) for part in np.unique(part_of)
+        }
         judged = next(part for part in JUDGED_FIRST if part in confusions)
         write_metrics(staging / EVALUATION, build_metrics(confusions, task.labels, judged))
         (staging / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from genre_spark.dataset.rows import tensors_of
 from genre_spark.dataset.segments import row_columns, whole_tracks
 from genre_spark.dataset.store import Dataset, open_parquet
 from genre_spark.errors import ExperimentError
+from genre_spark.features.spec import FeatureSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,7 @@ def read_rows(dataset: Dataset, feature: str) -> Rows:
     """
     spec = dataset.spec(feature)
     if len(spec.shape) != 1:
-        raise ExperimentError(
-            f"{dataset}: {feature} is of shape {spec.shape}; scikit-learn's methods want a summary, for instance "
-            "fma_518, mfcc_mean, or a spec of your own with `summary: [mean, std]`"
-        )
+        raise not_a_summary(dataset, spec)
     track_ids: list[str] = []
     parts: list[np.ndarray] = []
     for file in dataset.files():
@@ -59,3 +57,11 @@ def read_rows(dataset: Dataset, feature: str) -> Rows:
     x = np.concatenate(parts)
     order = np.argsort(track_ids, kind="stable")
     return Rows([track_ids[position] for position in order], x[order])
+
+
+def not_a_summary(dataset: Dataset, spec: FeatureSpec) -> ExperimentError:
+    """The error to raise for a feature whose tensor has more axes than one."""
+    return ExperimentError(
+        f"{dataset}: {spec.name} is of shape {spec.shape}; scikit-learn's methods want a summary, for instance "
+        "fma_518, mfcc_mean, or a spec of your own with `summary: [mean, std]`"
+    )

@@ -4,21 +4,33 @@ Each training has a run folder of its own; what is finished is not computed agai
 training is left that could be changed by it.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from genre_spark.dataset.store import Dataset
-from genre_spark.errors import DatasetError, ExperimentError, SplitError
+from genre_spark.errors import DatasetError, ExperimentError, ModelError, RunError, SplitError
 from genre_spark.evaluation.metrics import METRICS
-from genre_spark.evaluation.score import evaluate
-from genre_spark.experiments.classical_run import RECORD, classical_plan, read_classical, run_classical
+from genre_spark.evaluation.score import JUDGED_FIRST, evaluate
+from genre_spark.experiments.classical_run import (
+    RECORD,
+    Fitted,
+    classical_plan,
+    fit_classical,
+    judge_classical,
+    read_classical,
+)
+from genre_spark.experiments.features import not_a_summary
 from genre_spark.experiments.plan import Cell, Experiment, cells_of
 from genre_spark.experiments.results import Results, gather
 from genre_spark.models.architectures import find_architecture
-from genre_spark.models.checkpoints_folder import is_finished
+from genre_spark.models.backend import keras
+from genre_spark.models.checkpoints_folder import is_finished, unfinished_path
 from genre_spark.models.run import EVALUATION, read_run_record
 from genre_spark.models.train import train
 from genre_spark.models.training_plan import Task, make_task, plan_of_run, training_plan
@@ -60,7 +72,10 @@ class _Work:
         if self.cell.method:
             wanted, found = classical_plan(self.task, self.cell.seed), read_classical(self.run).plan
         else:
-            wanted, found = training_plan(self.task, self.settings), plan_of_run(read_run_record(self.run))
+            record, epochs = read_run_record(self.run), f"models.{self.cell.model}.epochs"
+            wanted, found = training_plan(self.task, self.settings), plan_of_run(record)
+            # A training that is resumed may get more of them; a finished one had as many as it had.
+            wanted[epochs], found[epochs] = getattr(self.settings.models, self.cell.model).epochs, record.epochs
         other = sorted(key for key in wanted if wanted[key] != found.get(key))
         if other:
             key = other[0]
@@ -112,29 +127,44 @@ def run_experiment(
     for cell in cells_of(experiment, settings.split.folds):
         works.append(_Work(cell, _dataset_for(cell, datasets), cell.settings(settings), out / RUNS / cell.name))
     _check_genres(works)
+    _check_tracks(works)
     for work in works:
         if work.is_trained:
             work.check()
     tell = on_cell or (lambda *_: None)
-    left = [work for work in works if not work.is_trained]
+    # scikit-learn's come last: they stay in memory until all are judged, and are soon fitted again.
+    left = sorted((work for work in works if not work.is_trained), key=lambda work: bool(work.cell.method))
+    fitted: dict[Path, Fitted] = {}
     for position, work in enumerate(left):
         tell("training", work.cell, position, len(left))
-        _train(work)
+        if work.cell.method:
+            fitted[work.run] = fit_classical(work.dataset, work.task, work.cell.method[0], work.cell.seed)
+        else:
+            _train(work)
     left = [work for work in works if not work.is_judged]
-    spark = session() if left else None
+    spark = None
     for position, work in enumerate(left):
         tell("judging", work.cell, position, len(left))
-        assert spark is not None
-        evaluate(spark, work.run, settings.evaluate, dataset_path=work.dataset.folder.address)
+        if work.run in fitted:
+            judge_classical(fitted.pop(work.run), work.run)
+        else:
+            spark = spark or session()
+            evaluate(spark, work.run, settings.evaluate, dataset_path=work.dataset.folder.address)
     return gather(experiment, [(work.cell, work.run, work.dataset) for work in works], settings.split.group_by, out)
 
 
 def _train(work: _Work) -> None:
-    if work.cell.method:
-        run_classical(work.dataset, work.task, work.cell.method[0], work.cell.seed, work.run)
-    else:
+    try:
         # A run that was interrupted, or a training that was killed, is gone on with.
         train(work.dataset, work.cell.model, work.cell.split, work.run, work.settings, resume=True)
+    except (ModelError, RunError) as error:
+        raise type(error)(
+            f"{work.cell.name}: {error}; to begin this training anew, remove {work.run} and {unfinished_path(work.run)}"
+        ) from None
+    finally:
+        # Keras' models hold themselves, and the data that was put on the device for them.
+        keras.utils.clear_session()
+        gc.collect()
 
 
 def _feature(cell: Cell, dataset: Dataset) -> str:
@@ -170,6 +200,25 @@ def _check_genres(works: Sequence[_Work]) -> None:
                 "tracks, or leave the genre out"
             )
     for work in works:
+        if work.cell.method and work.cell.model != "majority" and len(work.task.spec.shape) != 1:
+            raise not_a_summary(work.dataset, work.task.spec)
         parts = set(work.task.split["part"].to_pylist())
         if "validation" not in parts:
             raise SplitError(f"{work.dataset}: the {work.cell.split} split has no validation part to choose on")
+
+
+def _check_tracks(works: Sequence[_Work]) -> None:
+    """Refuse models that would be judged on different tracks: their datasets differ."""
+    judged: dict[tuple[str, int | None], tuple[_Work, list[str]]] = {}
+    for work in works:
+        split = work.task.split.sort_by("track_id")
+        part = next(name for name in JUDGED_FIRST if name in split["part"].to_pylist())
+        track_ids = split.filter(pc.equal(split["part"], part))["track_id"].to_pylist()
+        first, wanted = judged.setdefault((work.cell.split, work.cell.fold), (work, track_ids))
+        if track_ids != wanted:
+            odd = min(set(track_ids) ^ set(wanted))
+            raise ExperimentError(
+                f"{work.cell.model} and {first.cell.model} would be judged on different tracks of the "
+                f"{work.cell.split} split ({odd!r}, for instance): {work.dataset} and {first.dataset} hold different "
+                "tracks; extract both from a track table without those that are errors in one of them"
+            )

@@ -9,23 +9,28 @@ OUT/
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genre_spark.corpora.groups import Kind, group_tracks
+from genre_spark.corpora.splits import read_split
 from genre_spark.dataset.store import Dataset
 from genre_spark.errors import ExperimentError
 from genre_spark.evaluation.bootstrap import Estimate, Judged, accuracy_and_f1, accuracy_difference
 from genre_spark.evaluation.score import JUDGED_FIRST, PREDICTIONS
-from genre_spark.experiments.classical_run import read_classical
+from genre_spark.experiments.classical_run import ClassicalRecord, read_classical
 from genre_spark.experiments.plan import Cell, Experiment
 from genre_spark.files import complete_file
-from genre_spark.models.run import EVALUATION, read_run_record
+from genre_spark.models.run import EVALUATION, SPLIT, RunRecord, read_run_record
+
+# Of fewer groups than that, drawing them anew tells little: of one, nothing.
+_FEWEST_GROUPS = 10
 
 RESULTS, COMPARISONS, PAGE = "results.csv", "comparisons.csv", "results.md"
 
@@ -40,10 +45,11 @@ class Row:
     ----------
     part : str
         The part that was judged: `validation` where the split has no test part.
-    n, artists : int
-        Tracks judged, over all folds, and how many artists they are by.
+    n, groups : int
+        Tracks judged, over all folds, and how many groups they make: of one artist, or of whatever `split.group_by`
+        keeps together.
     accuracy, macro_f1 : Estimate
-        Means over the seeds; intervals by drawing artists.
+        Means over the seeds; intervals by drawing groups.
     seed_spread : float, optional
         Standard deviation of the accuracy over the seeds.
     training_accuracy : float
@@ -61,7 +67,7 @@ class Row:
     split: str
     part: str
     n: int
-    artists: int
+    groups: int
     accuracy: Estimate
     macro_f1: Estimate
     seed_spread: float | None
@@ -79,6 +85,8 @@ class Comparison:
 
     Parameters
     ----------
+    groups : int
+        How many groups the tracks make.
     difference : Estimate
         Accuracy of the model minus that of the reference.
     """
@@ -86,11 +94,14 @@ class Comparison:
     model: str
     reference: str
     split: str
+    groups: int
     difference: Estimate
 
     @property
     def verdict(self) -> str:
         """What the interval allows to say."""
+        if self.groups < _FEWEST_GROUPS:
+            return "too few groups to say"
         if self.difference.low > 0:
             return "better"
         return "worse" if self.difference.high < 0 else "no difference shown"
@@ -98,10 +109,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Results:
-    """Both tables."""
+    """Both tables, and what keeps tracks together in a group."""
 
     rows: list[Row]
     comparisons: list[Comparison]
+    group_by: tuple[Kind, ...]
 
 
 def gather(experiment: Experiment, made: Sequence[Made], group_by: Sequence[Kind], out: Path) -> Results:
@@ -115,9 +127,12 @@ def gather(experiment: Experiment, made: Sequence[Made], group_by: Sequence[Kind
     rows, comparisons = [], []
     for split in experiment.splits:
         judged: dict[str, _Pooled] = {}
+        of_split = [each for each in made if each[0].split == split]
+        labels = sorted({label for cell, run, _ in of_split for label in _record(cell, run).labels})
+        group_of = _groups(of_split[0], group_by)
         for model in experiment.models:
-            cells = [each for each in made if each[0].model == model and each[0].split == split]
-            judged[model] = pooled = _pooled(cells, group_by)
+            cells = [each for each in of_split if each[0].model == model]
+            judged[model] = pooled = _pooled(cells, labels, group_of)
             rows.append(_row(model, split, cells, pooled))
         reference = experiment.compared_with
         for model in experiment.models:
@@ -129,8 +144,9 @@ def gather(experiment: Experiment, made: Sequence[Made], group_by: Sequence[Kind
                     "features from the same track table"
                 )
             difference = accuracy_difference(judged[model].judged, judged[reference].judged)
-            comparisons.append(Comparison(model, reference, split, difference))
-    results = Results(rows, comparisons)
+            groups = len(np.unique(judged[model].judged.clusters))
+            comparisons.append(Comparison(model, reference, split, groups, difference))
+    results = Results(rows, comparisons, tuple(group_by))
     _write(out / RESULTS, _csv([_flat(row) for row in rows]))
     _write(out / COMPARISONS, _csv([_flat(each) | {"verdict": each.verdict} for each in comparisons]))
     _write(out / PAGE, markdown(results))
@@ -148,7 +164,19 @@ class _Pooled:
     validation_accuracy: float
 
 
-def _pooled(cells: Sequence[Made], group_by: Sequence[Kind]) -> _Pooled:
+def _groups(made: Made, group_by: Sequence[Kind]) -> dict[str, int]:
+    """Which group each track is in: the same for all models, whatever else their datasets hold."""
+    _, run, dataset = made
+    tracks = dataset.tracks()
+    tracks = tracks.filter(pc.is_in(tracks["track_id"], read_split(run / SPLIT)["track_id"]))
+    return dict(zip(tracks["track_id"].to_pylist(), group_tracks(tracks, group_by).tolist(), strict=True))
+
+
+def _record(cell: Cell, run: Path) -> ClassicalRecord | RunRecord:
+    return read_classical(run) if cell.method else read_run_record(run)
+
+
+def _pooled(cells: Sequence[Made], labels: Sequence[str], group_of: Mapping[str, int]) -> _Pooled:
     of_seed: dict[int, list[pa.Table]] = {}
     for cell, run, _ in cells:
         table = pq.read_table(run / EVALUATION / PREDICTIONS, columns=["track_id", "part", "genre", "predicted"])
@@ -158,11 +186,10 @@ def _pooled(cells: Sequence[Made], group_by: Sequence[Kind]) -> _Pooled:
     part = next(name for name in JUDGED_FIRST if name in parts)
     chosen = [_of_part(table, part) for table in tables]
     track_ids: list[str] = chosen[0]["track_id"].to_pylist()
-    labels = sorted({genre for table in chosen for name in ("genre", "predicted") for genre in table[name].to_pylist()})
     number_of = {label: number for number, label in enumerate(labels)}
-    tracks = cells[0][2].tracks().sort_by("track_id")
-    group_of = dict(zip(tracks["track_id"].to_pylist(), group_tracks(tracks, group_by).tolist(), strict=True))
-    _, clusters = np.unique([group_of[track_id] for track_id in track_ids], return_inverse=True)
+    # A track that only this model's dataset has makes the comparison fail by name.
+    groups = [group_of.get(track_id, -1) for track_id in track_ids]
+    _, clusters = np.unique(groups, return_inverse=True)
     judged = Judged(
         true=np.array([number_of[genre] for genre in chosen[0]["genre"].to_pylist()]),
         predicted=np.array([[number_of[genre] for genre in table["predicted"].to_pylist()] for table in chosen]),
@@ -186,13 +213,13 @@ def _accuracy(table: pa.Table) -> float:
 def _row(model: str, split: str, cells: Sequence[Made], pooled: _Pooled) -> Row:
     judged = pooled.judged
     accuracy, macro_f1 = accuracy_and_f1(judged)
-    records = [read_classical(run) if cell.method else read_run_record(run) for cell, run, _ in cells]
+    records = [_record(cell, run) for cell, run, _ in cells]
     return Row(
         model=model,
         split=split,
         part=pooled.part,
         n=len(judged.true),
-        artists=int(judged.clusters.max()) + 1,
+        groups=int(judged.clusters.max()) + 1,
         accuracy=accuracy,
         macro_f1=macro_f1,
         seed_spread=float(judged.accuracies.std(ddof=1)) if len(judged.predicted) > 1 else None,
@@ -210,9 +237,18 @@ def markdown(results: Results) -> str:
     lines = [
         "# Results",
         "",
-        "Accuracy and macro-F1 in %, means over the seeds, with 95 % intervals from drawing whole artists; the judged "
-        "part was read when all trainings were done.",
+        "Accuracy and macro-F1 (over the genres that occur) in %, means over the seeds. 95 % intervals are from "
+        f"drawing whole groups of tracks: the same {', '.join(results.group_by)}. Tracks of which nothing of that is "
+        "known are groups of their own. The judged part was predicted when all trainings were done.",
         "",
+    ]
+    if any(row.part == "validation" for row in results.rows):
+        lines += [
+            "Where *validation* was judged, the split has no test part: what was chosen was chosen on these very "
+            "tracks, and expects too much of new ones.",
+            "",
+        ]
+    lines += [
         "| split | model | judged on | accuracy | seeds \N{PLUS-MINUS SIGN} | macro-F1 | training | gap | validation "
         "| parameters | seconds | trainings |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -221,7 +257,7 @@ def markdown(results: Results) -> str:
         spread = "" if row.seed_spread is None else f"{100 * row.seed_spread:.1f}"
         parameters = "" if row.parameters is None else f"{row.parameters:,}"
         lines.append(
-            f"| {row.split} | {row.model} | {row.n:,} {row.part} tracks of {row.artists:,} artists "
+            f"| {row.split} | {row.model} | {row.n:,} {row.part} tracks in {row.groups:,} groups "
             f"| {_percent(row.accuracy)} | {spread} | {_percent(row.macro_f1)} | {100 * row.training_accuracy:.1f} "
             f"| {100 * row.gap:.1f} | {100 * row.validation_accuracy:.1f} | {parameters} | {row.training_s:.1f} "
             f"| {row.trainings} |"

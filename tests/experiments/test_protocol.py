@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
@@ -10,7 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from genre_spark.corpora.tracks import read_tracks
 from genre_spark.dataset.extract import extract
 from genre_spark.dataset.store import Dataset
-from genre_spark.errors import ExperimentError
+from genre_spark.errors import ExperimentError, ModelError
 from genre_spark.experiments import protocol
 from genre_spark.experiments.plan import Cell, Experiment
 from genre_spark.experiments.protocol import RUNS, run_experiment
@@ -26,6 +27,9 @@ def small(settings: Settings) -> Settings:
     models = settings.models.model_copy(update={"dnn": settings.models.dnn.model_copy(update={"epochs": 1})})
     split = settings.split.model_copy(update={"folds": 3})
     return settings.model_copy(update={"models": models, "split": split})
+
+
+RMS = {"kind": "rms", "sample_rate": 22_050, "summary": ["mean", "std"]}
 
 
 @pytest.fixture(scope="module")
@@ -81,28 +85,33 @@ def test_what_is_finished_is_not_computed_again(
         WANTED, [dataset], small, out, lambda: pytest.fail("nothing is left to judge"),
         on_cell=lambda what, cell, *_: told.append(f"{what} {cell.name}"),
     )  # fmt: skip
-    assert told == ["training majority-artist-kfold-fold1-seed0"]
+    assert told == [f"{what} majority-artist-kfold-fold1-seed0" for what in ("training", "judging")]
     assert again.comparisons == made[1].comparisons
 
 
 def test_a_training_that_fails_leaves_what_was_finished(
     spark: object, dataset: Dataset, small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = Experiment(models=("majority", "dnn"), splits=("artist",))
+    experiment = Experiment(models=("majority", "dnn"), splits=("artist",), seeds=(0, 1))
+    first, second = (tmp_path / RUNS / f"dnn-artist-seed{seed}" for seed in (0, 1))
+    real, trained = protocol.train, []
 
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    def killed_the_second_time(*arguments: object, **options: object) -> None:
+        if trained:
+            raise ModelError("the loss is nan")
+        trained.append(real(*arguments, **options))
 
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "train", killed)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(protocol, "train", killed_the_second_time)
+        with pytest.raises(ModelError, match=f"dnn-artist-seed1: the loss is nan; .* remove {second} and {second}.unf"):
             run_experiment(experiment, [dataset], small, tmp_path, lambda: spark)
-    assert [folder.name for folder in (tmp_path / RUNS).iterdir()] == ["majority-artist-seed0"]
-    assert not (tmp_path / PAGE).exists()
-    before = (tmp_path / RUNS / "majority-artist-seed0" / "classical.json").read_bytes()
+    # Nothing was judged: a training was left.
+    assert [folder.name for folder in (tmp_path / RUNS).iterdir()] == [first.name]
+    assert not (first / "evaluation").exists()
+    before = (first / "run.json").read_bytes()
     results = run_experiment(experiment, [dataset], small, tmp_path, lambda: spark)
-    assert len(results.rows) == 2
-    assert (tmp_path / RUNS / "majority-artist-seed0" / "classical.json").read_bytes() == before
+    assert [row.trainings for row in results.rows] == [1, 2]
+    assert (first / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,7 @@ def test_a_training_that_fails_leaves_what_was_finished(
     [
         ({"split": {"seed": 5}}, "split_digest="),
         ({"models": {"dnn": {"learning_rate": 0.5}}}, "models.dnn.learning_rate=0.001, not 0.5"),
+        ({"models": {"dnn": {"epochs": 2}}}, "models.dnn.epochs=1, not 2"),
     ],
 )
 def test_a_run_that_was_made_otherwise_is_not_taken(
@@ -140,3 +150,15 @@ def test_a_genre_with_a_single_track_is_refused(spark: object, corpus: Path, sma
         run_experiment(
             Experiment(models=("majority",), splits=("study",)), [polka], small, tmp_path / "out", pytest.fail
         )
+
+
+def test_datasets_that_hold_different_tracks_are_refused_before_anything_is_trained(
+    spark: object, dataset: Dataset, corpus: Path, small: Settings, tmp_path: Path
+) -> None:
+    tracks = read_tracks(corpus)
+    fewer = tracks.filter(pc.not_equal(tracks["track_id"], dataset.tracks()["track_id"][0]))
+    other = extract(spark, fewer, resolve_specs(["rms"], {"rms": RMS}), tmp_path / "dataset", small)
+    experiment = Experiment(models=("svm:mfcc_mean", "svm:rms"), splits=("study",))
+    with pytest.raises(ExperimentError, match="svm:rms and svm:mfcc_mean would be judged on different tracks"):
+        run_experiment(experiment, [dataset, other], small, tmp_path / "out", pytest.fail)
+    assert not (tmp_path / "out").exists()
