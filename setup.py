@@ -45,16 +45,21 @@ EXTRAS = {
     "export": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "tf2onnx>=1.17,<2"],
     # Judgement that people look at
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
+    # A page on loopback where a song is dropped; it draws and predicts besides: `genre-spark[features,train,report,serve]`
+    "serve": ["starlette>=0.49,<2", "uvicorn>=0.35,<1", "python-multipart>=0.0.20"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["dev"] = [
     *EXTRAS["all"],
     "build>=1.2",
+    "furo>=2025.7",
+    "httpx>=0.28",
     "hypothesis>=6.100",
     "ipykernel>=6.29",
     "jax[cpu]>=0.6",
     "moto[s3,server]>=5",
     "mypy>=1.13",
+    "myst-parser>=4",
     "nbclient>=0.10",
     "nbformat>=5.10",
     "pandas-stubs<3",
@@ -64,6 +69,7 @@ EXTRAS["dev"] = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "ruff>=0.8",
+    "sphinx>=8.1,<9",
     "types-PyYAML",
     "types-psutil",
     "types-requests",
