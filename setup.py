@@ -61,6 +61,7 @@ EXTRAS["dev"] = [
     "mypy>=1.13",
     "myst-parser>=4",
     "nbclient>=0.10",
+    "nbconvert>=7.16",
     "nbformat>=5.10",
     "pandas-stubs<3",
     "playwright>=1.48",
@@ -88,6 +89,7 @@ setup(
         "genre_spark": ["py.typed"],
         "genre_spark.corpora": ["*.csv"],
         "genre_spark.evaluation": ["templates/*"],
+        "genre_spark.serving": ["templates/*", "static/*"],
     },
     python_requires=">=3.11,<3.13",
     install_requires=[
