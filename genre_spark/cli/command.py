@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import select
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,7 +56,7 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
             stderr.print("interrupted")
             raise typer.Exit(130) from None
         except Exception as error:
-            if debug or isinstance(error, typer.Exit):
+            if debug or isinstance(error, typer.Exit) or (isinstance(error, BrokenPipeError) and _reader_has_gone()):
                 raise
             from genre_spark.spark_failures import explained
 
@@ -64,6 +66,13 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
             fail(f"unexpected {type(error).__name__}: {lines[0]} (run again with --debug to see where)")
 
     return run
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads standard output any more, as after `| head`: click ends quietly then."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _interrupt(number: int, frame: object) -> None:
