@@ -1,64 +1,100 @@
-"""Predictions as a person or a program wants to read them."""
+"""Predictions as a program wants to read them; `genre_spark.cli.prediction_tables` has them for people."""
 
 import csv
 import json
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal, TextIO
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
-
+from genre_spark.cli.prediction_tables import Result, print_tables
 from genre_spark.models.predict import Failure, Prediction
-
-SHOWN = 3  # genres of a track in the table
-BAR = 10  # characters of a full bar
+from genre_spark.models.timeline import TimedPrediction
 
 
-def print_predictions(results: Sequence[Prediction | Failure], form: Literal["table", "json", "csv"]) -> None:
-    """Print predictions to standard output.
+def print_predictions(
+    results: Iterable[Result],
+    form: Literal["table", "json", "csv"],
+    *,
+    labels: Sequence[str] | None = None,
+    timeline: bool = False,
+    top: int = 3,
+    sure_from: float = 0.0,
+    file: TextIO | None = None,
+) -> None:
+    """Print predictions; JSON and CSV one by one as they come.
 
     Parameters
     ----------
-    results : sequence of Prediction or Failure
+    results : iterable of Prediction, TimedPrediction or Failure
         One per file.
     form : {"table", "json", "csv"}
-        JSON is a list of `{"path", "genre", "probabilities": {genre: p}}` or `{"path", "error", "detail"}`; CSV has a
-        column per genre. Where the model isn't sure, the genre is null in JSON and empty in CSV.
+        JSON is a list of `{"path", "genre", "probabilities": {genre: p}}` or `{"path", "error", "detail"}`; with a
+        timeline it has `"duration_s"` and `"timeline": [{"start_s", "end_s", "probabilities"}]` besides. CSV has the
+        columns path, genre, one per genre (`p_<genre>`), error and detail; with timelines it has a row per moment, the
+        columns start_s and end_s behind the path, and genre and probabilities are the moment's. Where the model isn't
+        sure, the genre is null in JSON and empty in CSV.
+    labels : sequence of str, optional
+        All genres, for the header of a CSV; by default those of the first prediction, for which it has to wait.
+    timeline : bool
+        The results have timelines, in a CSV.
+    top : int
+        Genres of a file in a table.
+    sure_from : float
+        Probability below which a moment of a timeline has no genre.
+    file : text file, optional
+        By default standard output.
     """
+    file = sys.stdout if file is None else file
     if form == "json":
-        json.dump([asdict(result) for result in results], sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-        sys.stdout.write("\n")
+        _print_json(results, file)
     elif form == "csv":
-        _print_csv(results)
+        if labels is None:
+            results = list(results)
+            labels = next((list(result.probabilities) for result in results if isinstance(result, Prediction)), [])
+        columns = ["path", *(("start_s", "end_s") if timeline else ()), "genre", *map(_column, labels)]
+        writer = csv.DictWriter(file, [*columns, "error", "detail"])
+        writer.writeheader()
+        for result in results:
+            writer.writerows(_rows(result, sure_from))
+            file.flush()
     else:
-        _print_table(results)
+        print_tables(list(results), top=top, sure_from=sure_from, file=file)
 
 
-def _print_csv(results: Sequence[Prediction | Failure]) -> None:
-    genres = next((list(result.probabilities) for result in results if isinstance(result, Prediction)), [])
-    writer = csv.DictWriter(sys.stdout, ["path", "genre", *(f"p_{genre}" for genre in genres), "error", "detail"])
-    writer.writeheader()
+def _print_json(results: Iterable[Result], file: TextIO) -> None:
+    before = "[\n"
     for result in results:
-        if isinstance(result, Failure):
-            writer.writerow(asdict(result))
-        else:
-            shares = {f"p_{genre}": f"{p:.6f}" for genre, p in result.probabilities.items()}
-            writer.writerow({"path": result.path, "genre": result.genre, **shares})
+        text = json.dumps(_as_mapping(result), indent=2, ensure_ascii=False, allow_nan=False)
+        file.write(before + textwrap.indent(text, "  "))
+        file.flush()
+        before = ",\n"
+    file.write("[]\n" if before == "[\n" else "\n]\n")
 
 
-def _print_table(results: Sequence[Prediction | Failure]) -> None:
-    table = Table(Column("file", overflow="fold"), "genre", "probable genres")
-    genres = next((result.probabilities for result in results if isinstance(result, Prediction)), {})
-    width = max(map(len, genres), default=0)
-    for result in results:
-        if isinstance(result, Failure):
-            table.add_row(escape(result.path), f"[red]{result.error}[/]", escape(result.detail))
-            continue
-        ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])[:SHOWN]
-        lines = "\n".join(f"{escape(genre):<{width}} {p:6.1%} {'█' * round(BAR * p):<{BAR}}" for genre, p in ranked)
-        answer = "[dim]not sure[/]" if result.genre is None else f"[bold]{escape(result.genre)}[/]"
-        table.add_row(escape(result.path), answer, lines)
-    Console(highlight=False).print(table)
+def _as_mapping(result: Result) -> dict[str, Any]:
+    if not isinstance(result, TimedPrediction):
+        return asdict(result)
+    of_time = asdict(result.timeline)
+    return asdict(result.prediction) | {"duration_s": of_time["duration_s"], "timeline": of_time["moments"]}
+
+
+def _rows(result: Result, sure_from: float) -> Iterator[dict[str, Any]]:
+    if isinstance(result, Failure):
+        yield asdict(result)
+    elif isinstance(result, Prediction):
+        yield {"path": result.path, "genre": result.genre, **_shares(result.probabilities)}
+    else:
+        for moment in result.timeline.moments:
+            times = {"start_s": f"{moment.start_s:.3f}", "end_s": f"{moment.end_s:.3f}"}
+            genre = moment.leading(sure_from)
+            yield {"path": result.timeline.path, **times, "genre": genre, **_shares(moment.probabilities)}
+
+
+def _shares(probabilities: Mapping[str, float]) -> dict[str, str]:
+    return {_column(genre): f"{p:.6f}" for genre, p in probabilities.items()}
+
+
+def _column(genre: str) -> str:
+    return f"p_{genre}"

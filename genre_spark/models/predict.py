@@ -1,4 +1,9 @@
-"""Audio files to genres, with the features that the model was trained on, bit for bit."""
+"""Audio files to genres, with the features that the model was trained on, bit for bit.
+
+What a model reads of a song is what its feature takes, as in training: statistics over time (`mfcc_mean`, `fma_518`)
+are of all of it, however long; features of a fixed length are of the beginning (`melgram` of 29.1 s, `mfcc` of 29.0 s,
+segments up to the end of the last one). `genre_spark.models.timeline` goes through the rest.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +14,7 @@ import numpy as np
 
 from genre_spark.errors import AudioError
 from genre_spark.features.compute import extract_file
-from genre_spark.files import printable
+from genre_spark.filesystems import masked
 from genre_spark.models.architectures import probabilities
 from genre_spark.models.bundle import Bundle
 from genre_spark.models.calibration import threshold_of, track_probabilities
@@ -94,28 +99,48 @@ def predict_files(
         for position, path in enumerate(batch):
             try:
                 arrays.append(extract_file(path, [spec], **decoding)[spec.name])
-            except AudioError as error:
-                failures[position] = Failure(printable(path), type(error).__name__, str(error))
             except Exception as error:
                 # Whatever a library makes of a rotten file costs this file, not the answers for the others.
-                detail = f"{printable(path)}: {type(error).__name__}: {error}"
-                failures[position] = Failure(printable(path), AudioError.__name__, detail)
-        rows = iter(_by_file(bundle, arrays) if arrays else ())
+                failures[position] = failure(path, error)
+        rows = iter(segment_probabilities(bundle, arrays) if arrays else ())
         for position, path in enumerate(batch):
             if position in failures:
                 yield failures[position]
             else:
-                yield _prediction(printable(path), next(rows), bundle, threshold)
+                yield prediction(path, next(rows), bundle, threshold)
 
 
-def _by_file(bundle: Bundle, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Probabilities `[shape=(files, segments, genres)]`, of one segment where the model reads whole clips."""
+def failure(path: str | Path, error: Exception) -> Failure:
+    """Tell why there is no prediction; what is no `AudioError` is what a library makes of a rotten file."""
+    if isinstance(error, AudioError):
+        return Failure(masked(path), type(error).__name__, str(error))
+    return Failure(masked(path), AudioError.__name__, f"{masked(path)}: {type(error).__name__}: {error}")
+
+
+def segment_probabilities(bundle: Bundle, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Raw probabilities of each segment of some files.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    arrays : sequence of np.ndarray [shape=spec.shape or (segments, *spec.shape)]
+        The bundle's feature of each file.
+
+    Returns
+    -------
+    np.ndarray [shape=(files, segments, genres), dtype=float32]
+        With one segment where the model reads whole clips.
+    """
     shape = bundle.description.spec.shape
     p = probabilities(bundle.model, np.stack(arrays).reshape(-1, *shape))
     return p.reshape(len(arrays), -1, p.shape[1])
 
 
-def _prediction(path: str, of_segments: np.ndarray, bundle: Bundle, threshold: float) -> Prediction:
+def prediction(path: str | Path, of_segments: np.ndarray, bundle: Bundle, threshold: float = 0.0) -> Prediction:
+    """Make the answer for a file of its segments' raw probabilities `[shape=(segments, genres)]`.
+
+    The genre is None where its calibrated probability is below `threshold`.
+    """
     spec, labels = bundle.description.spec, bundle.description.labels
 
     def by_genre(p: np.ndarray) -> dict[str, float]:
@@ -124,9 +149,9 @@ def _prediction(path: str, of_segments: np.ndarray, bundle: Bundle, threshold: f
     (p,) = track_probabilities(of_segments[np.newaxis], bundle.description.calibration)
     genre = labels[int(p.argmax())] if p.max() >= threshold else None
     if spec.segments is None:
-        return Prediction(path, genre, by_genre(p))
+        return Prediction(masked(path), genre, by_genre(p))
     segments = [
         SegmentProbabilities(start_s, by_genre(q))
         for start_s, q in zip(spec.segment_starts_s, of_segments, strict=True)
     ]
-    return SegmentedPrediction(path, genre, by_genre(p), segments)
+    return SegmentedPrediction(masked(path), genre, by_genre(p), segments)
