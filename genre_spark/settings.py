@@ -21,6 +21,7 @@ from genre_spark.settings_sections import (
     ExtractSettings,
     ModelSettings,
     ModelsSettings,
+    ServeSettings,
     SparkSettings,
     SplitSettings,
     SyntheticSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "ExtractSettings",
     "ModelSettings",
     "ModelsSettings",
+    "ServeSettings",
     "Settings",
     "SparkSettings",
     "SplitSettings",
@@ -58,6 +60,7 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     models: ModelsSettings = ModelsSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    serve: ServeSettings = ServeSettings()
     spark: SparkSettings = SparkSettings()
 
     @classmethod

@@ -172,6 +172,20 @@ class EvaluateSettings(_Section):
     batch_size: Count = 32
 
 
+class ServeSettings(_Section):
+    """The page on which files are dropped."""
+
+    max_upload_mb: Count = 100
+    # A sender that is slower than that, or sends no end, is sent away.
+    max_upload_s: PositiveFloat = 60.0
+    # Decoding, features, all windows of the timeline; then the process that does it is ended and another one started.
+    max_predict_s: PositiveFloat = 120.0
+    # One file is listened to at a time; beyond these the answer is "busy".
+    waiting: int = Field(default=3, ge=0, strict=True)
+    # Names under which other machines may ask for the page; loopback's and the address of --host always hold.
+    host_names: tuple[str, ...] = ()
+
+
 class SparkSettings(_Section):
     """The session. Under `spark-submit` its own settings win over these."""
 

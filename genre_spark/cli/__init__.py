@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from genre_spark import __version__
-from genre_spark.cli import corpus, experiments, exports, scalers, stages
+from genre_spark.cli import corpus, experiments, exports, prediction, reports, scalers, serving, stages
 from genre_spark.cli.command import stdout
 
 app = typer.Typer(
@@ -23,9 +23,12 @@ app = typer.Typer(
 )
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(stages.app)
+app.add_typer(reports.app)
+app.add_typer(prediction.app)
 app.add_typer(scalers.app)
 app.add_typer(exports.app)
 app.add_typer(experiments.app)
+app.add_typer(serving.app)
 
 
 @app.callback(invoke_without_command=True)

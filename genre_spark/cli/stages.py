@@ -1,10 +1,9 @@
-"""The stages behind the track table: extract, train, evaluate, report, predict."""
+"""The stages behind the track table: extract, train, evaluate."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from genre_spark.cli.command import Config, Debug, Overwrite, Set, read_settings, stage, stderr, stdout
@@ -122,121 +121,48 @@ def train(
 @app.command()
 @stage
 def evaluate(
-    run: Annotated[list[Path], typer.Option(help="Run folder; repeatable.")],
-    dataset: Annotated[str | None, typer.Option(help="Dataset folder, if it was moved since the training.")] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="Run folder; repeatable.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle folder, to hold against any dataset in place of a run's own.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="With --bundle, the dataset; with --run, where its own is, if it was moved since the training."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="With --bundle: folder to write.")] = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
 ) -> None:
-    """Score a run's dataset with Spark: predictions, metrics and the confusion matrix."""
+    """Score a dataset with Spark: predictions, metrics, the confusion matrix, and the tracks behind it."""
+    from genre_spark.cli.evaluation import outcome_line
+    from genre_spark.errors import RunError
+    from genre_spark.evaluation.score import check_out, evaluate_bundle
     from genre_spark.evaluation.score import evaluate as run_evaluation
-    from genre_spark.models.run import read_run_record
+    from genre_spark.models.run import EVALUATION, read_run_record
     from genre_spark.spark import build_session
 
     settings = read_settings(config, set_)
+    if bundle is not None:
+        if run or dataset is None or out is None:
+            raise RunError("--bundle needs --dataset DATASET and --out DIR, and takes no --run")
+        from genre_spark.dataset.store import open_dataset
+        from genre_spark.models.bundle import read_description
+
+        model, tracks = read_description(bundle).architecture, open_dataset(dataset).manifest.counts["features"]
+        check_out(out)  # before the seconds that Spark takes to start
+        spark = build_session(settings.spark, "genre-spark evaluate")
+        with counted(stderr, f"scoring {model}", tracks, "tracks") as progress:
+            metrics = evaluate_bundle(spark, bundle, dataset, out, settings.evaluate, on_tracks=progress.to)
+        stdout.print(escape(outcome_line(model, metrics, out)))
+        return
+    if not run or out is not None:
+        raise RunError("name a run with --run RUN, or a model with --bundle BUNDLE --dataset DATASET --out DIR")
     records = [read_run_record(folder) for folder in run]
     spark = build_session(settings.spark, "genre-spark evaluate")
     for folder, record in zip(run, records, strict=True):
         with counted(stderr, f"scoring {record.model}", sum(record.tracks.values()), "tracks") as progress:
             metrics = run_evaluation(spark, folder, settings.evaluate, dataset_path=dataset, on_tracks=progress.to)
-        stdout.print(
-            f"{record.model}: {metrics['accuracy']:.1%} of {metrics['n']} {metrics['part']} tracks right "
-            f"(chance {metrics['chance']:.1%}, calibration error {metrics['ece']:.1%}) "
-            f"-> {escape(str(folder / 'evaluation'))}"
-        )
-
-
-@app.command()
-@stage
-def report(
-    run: Annotated[list[Path], typer.Option(help="Run folder; repeatable.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Page to write.")],
-    note: Annotated[str | None, typer.Option(metavar="TEXT", help="What a reader has to know, at the top.")] = None,
-    config: Config = None,
-    set_: Set = None,
-    debug: Debug = False,
-) -> None:
-    """Write one self-contained page over evaluated runs, and their summary to the terminal."""
-    from genre_spark.evaluation.report import build_report
-    from genre_spark.evaluation.summary import print_summary, summary_rows
-
-    read_settings(config, set_)
-    build_report(run, out, note=note)
-    print_summary(summary_rows(run), Console(highlight=False))
-    stdout.print(f"report -> {escape(str(out))}", soft_wrap=True)
-
-
-@app.command()
-@stage
-def predict(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Audio files.")],
-    bundle: Annotated[Path, typer.Option(help="Bundle folder, RUN/bundle.")],
-    format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="Form of the answer.")] = "table",
-    precision: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Answer 'not sure' below the threshold at which this share of the answers on validation was right: "
-            "0.7, 0.8, 0.9 or 0.95, as far as the model reaches them.",
-        ),
-    ] = None,
-    config: Config = None,
-    set_: Set = None,
-    debug: Debug = False,
-) -> None:
-    """Predict the genre of audio files. Status 1 when no file at all could be read."""
-    from genre_spark.models.bundle import load_bundle, read_description
-    from genre_spark.models.calibration import threshold_of
-
-    settings = read_settings(config, set_)
-    description = read_description(bundle)  # before the seconds that Keras takes to start
-    if precision is not None:
-        threshold_of(description.calibration, precision)
-    from genre_spark.cli.predictions import print_predictions
-    from genre_spark.models.predict import Failure, predict_files
-
-    results = []
-    with counted(stderr, "predicting", len(files), "files") as progress:
-        for result in predict_files(load_bundle(bundle), files, audio=settings.audio, precision=precision):
-            results.append(result)
-            progress.by_one()
-    print_predictions(results, format_)
-    if all(isinstance(result, Failure) for result in results):
-        raise typer.Exit(1)
-
-
-@app.command()
-@stage
-def predict_library(
-    tracks: Annotated[Path, typer.Option(metavar="TRACKS.parquet", help="Track table; genres may be unknown.")],
-    bundle: Annotated[Path, typer.Option(help="Bundle folder, RUN/bundle.")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="Predictions: a folder, or an address such as s3://...")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Predict all anew, and replace predictions of another model.")
-    ] = False,
-    retry_errors: RetryErrors = False,
-    prune: Prune = False,
-    wait: Wait = None,
-    progress_json: ProgressJson = None,
-    config: Config = None,
-    set_: Set = None,
-    debug: Debug = False,
-) -> None:
-    """Bring the predictions for a library up to date, with Spark: only what is new or changed is predicted."""
-    from genre_spark.cli.extraction import extraction_shown, summary_line
-    from genre_spark.filesystems import masked
-    from genre_spark.models.bundle import read_description
-    from genre_spark.spark import build_session
-
-    settings = read_settings(config, [*(set_ or ()), *([] if wait is None else [f"extract.wait_s={wait}"])])
-    read_description(bundle)  # before anything is started
-    from genre_spark.models.library import predict_library as run_prediction
-
-    every_s = settings.extract.progress_s
-    with extraction_shown(stderr, progress_json=progress_json, every_s=every_s, dataset=masked(out)) as show:
-        predictions = run_prediction(
-            lambda: build_session(settings.spark, "genre-spark predict-library"), tracks, bundle, out, settings,
-            overwrite=overwrite, retry_errors=retry_errors, prune=prune, on_progress=show,
-        )  # fmt: skip
-    if progress_json != "-":
-        stdout.print(escape(summary_line(show.last, predictions)))
+        stdout.print(escape(outcome_line(record.model, metrics, folder / EVALUATION)))

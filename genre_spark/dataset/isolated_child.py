@@ -107,11 +107,16 @@ def detach(kept: int, libc: ctypes.CDLL, parent: int, max_memory_mb: int | None)
     sys.stdout = sys.stderr = os.fdopen(errors_out, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if max_memory_mb is not None:
-        allowed = _data_bytes() + max_memory_mb * 1_000_000
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(
-            resource.RLIMIT_DATA, (allowed if hard == resource.RLIM_INFINITY else min(allowed, hard), hard)
-        )
+        limit_memory(max_memory_mb)
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let this process take so many MB (10**6 bytes) more than it has; Linux only."""
+    import resource
+
+    allowed = _data_bytes() + megabytes * 1_000_000
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed if hard == resource.RLIM_INFINITY else min(allowed, hard), hard))
 
 
 def _data_bytes() -> int:

@@ -1,0 +1,150 @@
+"""A file from a form, written to a private folder while it arrives, and cut off where it is too large or too slow."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from genre_spark.serving.refusals import NoFile, NoForm, UploadTooLarge, UploadTooSlow
+
+FIELD = "file"
+# What a form adds to its file: boundaries, headers, other fields.
+_MOST_AROUND = 64_000
+_LONGEST_NAME = 120
+
+
+class Upload(NamedTuple):
+    """A file that has arrived: where it lies, and what its sender calls it."""
+
+    path: Path
+    name: str
+
+
+@contextlib.asynccontextmanager
+async def received_file(request: Request, folder: Path, *, max_mb: int, max_s: float) -> AsyncIterator[Upload]:
+    """Take the file of a form; it is gone when the body ends, however it ends.
+
+    Parameters
+    ----------
+    request : Request
+        `multipart/form-data` with one file in the field `file`.
+    folder : Path
+        Where it is written, under a random name.
+    max_mb : int
+        Largest file, in MB (10**6 bytes). Beyond it nothing is read any more, whatever `Content-Length` says.
+    max_s : float
+        Longest time that it may take to arrive, in seconds.
+
+    Raises
+    ------
+    NoForm, NoFile, UploadTooLarge, UploadTooSlow
+    ClientDisconnect
+        If the sender went away.
+    """
+    content_type, options = parse_options_header(request.headers.get("content-type"))
+    if content_type != b"multipart/form-data" or not options.get(b"boundary"):
+        raise NoForm(f"send the file as a form does: multipart/form-data, field {FIELD!r}")
+    most = max_mb * 1_000_000
+    announced = request.headers.get("content-length", "0")
+    too_large = UploadTooLarge(f"the file has more than serve.max_upload_mb={max_mb}; take a shorter part of it")
+    if announced.isdecimal() and int(announced) > most + _MOST_AROUND:
+        raise too_large
+    path = folder / secrets.token_hex(16)
+    try:
+        with path.open("xb") as file:
+            form = _Form(options[b"boundary"], file)
+            try:
+                async with asyncio.timeout(max_s):
+                    async for chunk in request.stream():
+                        form.feed(chunk)
+                        if form.n_file > most or form.n_bytes > most + _MOST_AROUND:
+                            raise too_large
+            except TimeoutError:
+                raise UploadTooSlow(f"the file didn't arrive within serve.max_upload_s={max_s:g}; try again") from None
+        yield Upload(path, form.finished_name())
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def shown_name(sent: bytes) -> str:
+    """Turn what a sender calls its file into a name that can be shown: no folders, nothing that isn't printable."""
+    last = sent.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
+    name = " ".join("".join(char if char.isprintable() else " " for char in last).split())
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+class _Form:
+    """Parses a form as it comes and writes its one file."""
+
+    def __init__(self, boundary: bytes, file: BinaryIO) -> None:
+        self.n_bytes = self.n_file = 0
+        self._file = file
+        self._name: bytes | None = None
+        self._is_done = False
+        self._in_file = False
+        self._header: list[bytearray] = [bytearray(), bytearray()]
+        self._headers: dict[bytes, bytes] = {}
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._part_data,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self.n_bytes += len(chunk)
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise NoFile(f"the form can't be read: {error}") from None
+
+    def finished_name(self) -> str:
+        """Return the file's name, once all has come."""
+        if not self._is_done:
+            raise NoFile("the form ends in the middle; send it again")
+        if self._name is None or (not self._name and not self.n_file):
+            raise NoFile("no file was chosen")
+        return shown_name(self._name) or "unnamed"
+
+    def _part_begin(self) -> None:
+        self._headers, self._in_file = {}, False
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] += data[start:end]
+
+    def _header_end(self) -> None:
+        field, value = self._header
+        self._headers[bytes(field).lower()] = bytes(value)
+        self._header = [bytearray(), bytearray()]
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        if options.get(b"name") != FIELD.encode() or b"filename" not in options:
+            return
+        if self._name is not None:
+            raise NoFile("the form holds several files; send one at a time")
+        self._in_file, self._name = True, options[b"filename"]
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self.n_file += end - start
+            self._file.write(data[start:end])
+
+    def _end(self) -> None:
+        self._is_done = True
