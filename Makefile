@@ -57,7 +57,7 @@ setup: $(READY) ## Build .venv from the lock file; needs Python 3.11 or 3.12 and
 
 ##@ Stages (variables: WORK ROOT TRACKS AUDIT FEATURES DATASET MODEL SPLIT SCALERS RUN FORMAT EXPORT REPORT PREDICTIONS CONFIG ARGS)
 
-.PHONY: corpus validate leaks extract fit-scaler train export evaluate report predict predict-library
+.PHONY: corpus validate leaks extract fit-scaler train export evaluate report predict predict-library serve
 corpus: $(READY) ## Make a track table (CORPUS=fma|gtzan|folder|synthetic ROOT=...)
 	$(RUN_STAGE) corpus $(CORPUS) --root "$(ROOT)" --out "$(TRACKS)" $(CONFIG) $(ARGS)
 
@@ -90,6 +90,9 @@ predict: $(READY) ## Predict the genre of FILES with the model of RUN
 
 predict-library: $(READY) ## Predict all TRACKS with the model of RUN into PREDICTIONS, with Spark
 	$(RUN_STAGE) predict-library --tracks "$(TRACKS)" --bundle "$(RUN)/bundle" --out "$(PREDICTIONS)" $(CONFIG) $(ARGS)
+
+serve: $(READY) ## A page on this machine: drop a song on it, see what the model of RUN makes of it (docs/serve.md)
+	$(RUN_STAGE) serve --bundle "$(RUN)/bundle" $(CONFIG) $(ARGS)
 
 ##@ Experiments (variables: EXPERIMENT DATASETS RESULTS EMOTIFY FMA CONFIG ARGS)
 
@@ -189,9 +192,21 @@ format: $(READY) ## Let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(READY) ## Build the documentation, offline, warnings are errors: build/docs/html/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/docs/doctrees docs build/docs/html $(ARGS)
+	@echo "documentation -> build/docs/html/index.html"
+
 .PHONY: test-slow
 test-slow: $(READY) ## The slow tests: real music end to end
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+.PHONY: notebooks
+notebooks: build/demo/evaluated ## Run the notebooks on the demo's data: build/notebooks/, as HTML too
+	@mkdir -p build/notebooks
+	$(BIN)/jupyter-execute --output '../build/notebooks/{notebook_name}' notebooks/*.ipynb
+	$(BIN)/python -m nbconvert --log-level WARN --to html build/notebooks/*.ipynb
+	@ls -lh build/notebooks
 
 .PHONY: bench-features
 bench-features: $(READY) ## Time the extractor beside plain librosa and decoding alone
@@ -225,6 +240,10 @@ bench-scaling: $(READY) ## Time it on 1, 2, 4 cores; weigh it with a million tra
 .PHONY: bench-feed
 bench-feed: $(READY) ## Time what feeds Keras: ours, petastorm as it comes, TFRecord, pyarrow, memory
 	$(BIN)/python benchmarks/feed.py $(ARGS)
+
+.PHONY: bench-evaluate
+bench-evaluate: $(READY) ## Time the Spark evaluation beside model.predict in one process
+	$(BIN)/python benchmarks/evaluate.py $(ARGS)
 
 .PHONY: bench-gpu
 bench-gpu: $(READY) ## Time an epoch of each model, and what the device waits for (on a GPU; smaller with ARGS elsewhere)
