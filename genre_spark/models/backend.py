@@ -9,6 +9,7 @@ EnvironmentSetupError
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -35,5 +36,8 @@ try:
         import keras
 except ImportError as error:
     raise EnvironmentSetupError(f"this stage needs Keras: {error}; `pip install 'genre-spark[train]'`") from None
+
+# Each model of a process has functions of its own; TensorFlow takes their tracing for a mistake of a loop.
+logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
 
 __all__ = ["keras"]
