@@ -81,5 +81,10 @@ def printable(path: str | Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def visible(text: str) -> str:
+    r"""Write out what a terminal would obey instead of showing: an escape becomes `\x1b`. Names are a stranger's."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{ending}")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from genre_spark.errors import RunError
-from genre_spark.files import complete_file, is_leftover, printable, replace_folder, staging_folder
+from genre_spark.files import complete_file, is_leftover, printable, replace_folder, staging_folder, visible
 
 
 def test_a_file_appears_only_when_the_body_ended_well(tmp_path: Path) -> None:
@@ -65,3 +65,8 @@ def test_what_a_killed_process_leaves_behind_is_known_by_its_name(tmp_path: Path
 def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
     assert printable(os.fsdecode(b"caf\xe9.mp3")) == r"caf\udce9.mp3"
     assert printable(Path("Grüße")) == "Grüße"
+
+
+def test_a_name_can_not_steer_a_terminal() -> None:
+    assert visible("no\x1b[31mmusic\x9b2J\u202e") == r"no\x1b[31mmusic\x9b2J\u202e"
+    assert visible("Grüße, 音楽 [live] - 1") == "Grüße, 音楽 [live] - 1"

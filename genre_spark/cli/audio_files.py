@@ -74,15 +74,21 @@ def _matches(pattern: Path) -> Iterator[Path]:
     while parts and (not glob.has_magic(parts[0]) or os.path.lexists(base / parts[0])):
         base /= parts.pop(0)
     try:
-        # Unlike `glob.glob` it goes through no link to a folder, of which a few can make a maze.
-        found = list(base.glob(str(Path(*parts))))
+        # Unlike `glob.glob` its `**` goes through no link to a folder, of which a few can make a maze.
+        found = sorted(base.glob(str(Path(*parts))))
     except ValueError as error:
         raise AudioNotFound(f"{printable(pattern)}: no pattern: {error}") from None
+    walked: set[Path] = set()
     for path in found:
-        if any(part.startswith(".") for part in path.relative_to(base).parts):
+        if any(part.startswith(".") and part != ".." for part in path.relative_to(base).parts):
+            continue
+        # `**` names each folder below a folder, too.
+        if not walked.isdisjoint(path.parents):
             continue
         if path.is_dir():
-            yield from _audio_below(path)
+            if not path.is_symlink():
+                walked.add(path)
+                yield from _audio_below(path)
         elif _is_audio(path.name):
             yield path
 

@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from genre_spark.errors import GenreSparkError
+from genre_spark.files import visible
 from genre_spark.settings import Settings, load_settings
 
 # Results go to standard output, all that is said about the work to standard error.
@@ -40,7 +41,8 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
         handler = RichHandler(console=stderr, show_time=False, show_path=False)
         # py4j logs tracebacks when a job is interrupted, by its own logger and by the root logger.
         handler.addFilter(lambda record: debug or "py4j" not in record.pathname)
-        logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", handlers=[handler])
+        handler.setFormatter(_VisibleFormatter("%(message)s"))
+        logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             command(*args, debug=debug, **kwargs)
@@ -68,6 +70,13 @@ def stage(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+class _VisibleFormatter(logging.Formatter):
+    """Lines in which names of files and genres can't steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(visible, super().format(record).splitlines()))
+
+
 def _reader_has_gone() -> bool:
     """Whether nobody reads standard output any more, as after `| head`: click ends quietly then."""
     poll = select.poll()
@@ -82,7 +91,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def fail(message: str) -> None:
     """Say what is wrong in one line and exit with status 1."""
-    stderr.print(f"[bold red]error:[/] {escape(' '.join(message.split()))}", soft_wrap=True)
+    stderr.print(f"[bold red]error:[/] {escape(visible(' '.join(message.split())))}", soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from genre_spark.cli.strips import clock, mean_probabilities, stretches, strip
+from genre_spark.files import visible
 from genre_spark.models.predict import Failure, Prediction
 from genre_spark.models.timeline import TimedPrediction, Timeline
 
@@ -106,5 +107,4 @@ def _most_probable(probabilities: Mapping[str, float], top: int) -> list[str]:
 
 
 def _shown(text: str) -> str:
-    """Escape a text for rich, and in it what a terminal would obey: names come from whoever made the file."""
-    return escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+    return escape(visible(text))

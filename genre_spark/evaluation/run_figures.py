@@ -81,15 +81,18 @@ def coverage_figure(
     """
     sure = np.asarray(confidence, dtype=float)
     order = np.argsort(-sure, kind="stable")
-    hits, answers = np.cumsum(np.asarray(right, dtype=bool)[order]), np.arange(1, len(sure) + 1)
-    intervals = [wilson_interval(hit, n) for n, hit in enumerate(hits.tolist(), start=1)]
+    hits = np.cumsum(np.asarray(right, dtype=bool)[order])
+    # A threshold answers all tracks of one confidence or none: a point of the curve is the last of them.
+    answers = 1 + np.flatnonzero(np.diff(sure[order], append=-1.0))
+    right_of = hits[answers - 1]
+    intervals = [wilson_interval(hit, n) for hit, n in zip(right_of.tolist(), answers.tolist(), strict=True)]
     low, high = np.array(intervals).reshape(-1, 2).T
     shares, percents = answers / max(len(sure), 1), PercentFormatter(1, decimals=0, symbol=" %")
     with styled():
         figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         axes = figure.add_subplot(title=shown_name(title, 80))
         axes.fill_between(shares, low, high, color=COLOURS["cell"], alpha=0.18, linewidth=0, label="95 % interval")
-        axes.plot(shares, hits / answers, color=COLOURS["cell"], linewidth=1.8, label="right of them")
+        axes.plot(shares, right_of / answers, color=COLOURS["cell"], linewidth=1.8, label="right of them")
         marks: dict[int, list[str]] = {}
         for threshold in thresholds:
             answered = int((sure >= threshold.threshold).sum())

@@ -131,7 +131,7 @@ def _parts(n_samples: int, spec: FeatureSpec) -> Iterator[_Part]:
     """Where a spec's arrays are taken from: the clip, or its segments."""
     length = n_samples
     if spec.segments is not None:
-        length = _rounded(spec.segments.length_s * spec.sample_rate)
+        length = rounded(spec.segments.length_s * spec.sample_rate)
     size = length
     if spec.n_samples is not None:
         size = spec.n_samples
@@ -141,10 +141,11 @@ def _parts(n_samples: int, spec: FeatureSpec) -> Iterator[_Part]:
     elif spec.kind == "mfcc_delta":
         size = max(length, (spec.width - 1) * spec.hop_length)
     for start_s in spec.segment_starts_s:
-        yield _Part(spec.sample_rate, _rounded(start_s * spec.sample_rate), min(length, size), size)
+        yield _Part(spec.sample_rate, rounded(start_s * spec.sample_rate), min(length, size), size)
 
 
-def _rounded(samples: float) -> int:
+def rounded(samples: float) -> int:
+    """Nearest sample, halves up."""
     return int(np.floor(samples + 0.5))
 
 

@@ -17,14 +17,13 @@ import numpy as np
 
 from genre_spark.errors import AudioError, SettingsError
 from genre_spark.features.audio import Pcm, decode
-from genre_spark.features.compute import finite_features
+from genre_spark.features.compute import finite_features, rounded
 from genre_spark.filesystems import masked
 from genre_spark.models.bundle import Bundle
 from genre_spark.models.calibration import threshold_of
 from genre_spark.models.predict import Failure, Prediction, failure, prediction, segment_probabilities
 from genre_spark.models.windows import (
     WHOLE_FILE_WINDOW_S,
-    rounded,
     samples_read,
     seconds_read,
     usual_hop_s,
@@ -155,15 +154,26 @@ def predict_timelines(
     check_hop(hop_s)
     threshold = 0.0 if precision is None else threshold_of(bundle.description.calibration, precision)
     for path in paths:
-        try:
-            pcm = _decoded(path, audio)
-            (of_segments,) = segment_probabilities(bundle, [_features(bundle, pcm, path)])
-            timeline = _timeline(bundle, path, pcm, hop_s, batch_size)
-        except AudioError as error:
-            yield failure(path, error)
-            continue
-        read_s = min(pcm.duration_s, seconds_read(bundle.description.spec) or math.inf)
-        yield TimedPrediction(prediction(path, of_segments, bundle, threshold), read_s, timeline)
+        # In a function of its own, so that no signal is kept while the next file is decoded.
+        yield _timed(bundle, path, audio, hop_s, batch_size, threshold)
+
+
+def _timed(
+    bundle: Bundle,
+    path: str | Path,
+    audio: AudioSettings | None,
+    hop_s: float | None,
+    batch_size: int,
+    threshold: float,
+) -> TimedPrediction | Failure:
+    try:
+        pcm = _decoded(path, audio)
+        (of_segments,) = segment_probabilities(bundle, [_features(bundle, pcm, path)])
+        timeline = _timeline(bundle, path, pcm, hop_s, batch_size)
+    except AudioError as error:
+        return failure(path, error)
+    read_s = min(pcm.duration_s, seconds_read(bundle.description.spec) or math.inf)
+    return TimedPrediction(prediction(path, of_segments, bundle, threshold), read_s, timeline)
 
 
 @contextlib.contextmanager

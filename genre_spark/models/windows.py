@@ -6,6 +6,7 @@ Times of a spec become samples as `genre_spark.features.compute` makes them.
 import math
 from collections.abc import Iterator
 
+from genre_spark.features.compute import rounded
 from genre_spark.features.spec import FeatureSpec
 
 # Window of a model that reads a file whole, whatever its length: that of the clips that such models are trained on.
@@ -67,8 +68,3 @@ def window_starts(n: int, size: int, hop: int) -> Iterator[int]:
         yield last
     if n - (last + size) >= SHORTEST_REST * size:
         yield n - size
-
-
-def rounded(samples: float) -> int:
-    """Nearest sample, halves up."""
-    return math.floor(samples + 0.5)

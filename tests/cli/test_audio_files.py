@@ -47,6 +47,7 @@ def test_links_are_followed_to_files_but_not_to_folders_which_may_lead_in_a_circ
     (library / "a" / "and").symlink_to(library / "a")
     (library / "a" / "link.mp3").symlink_to(library / "b.mp3")
     assert found("music/a") == ["music/a/10.flac", "music/a/2.WAV", "music/a/deep/er/1.ogg", "music/a/link.mp3"]
+    assert found("music/a/[al]*") == ["music/a/link.mp3"]
     assert found("music/**/[12].*") == [
         "music/a/2.WAV", "music/a/deep/er/1.ogg", "music/live [1999]/1.mp3", "music/live [1999]/2.mp3",
     ]  # fmt: skip
@@ -61,6 +62,8 @@ def test_links_are_followed_to_files_but_not_to_folders_which_may_lead_in_a_circ
         ("music/*/deep", ["a/deep/er/1.ogg"]),
         ("music/live [1999]/*.mp3", ["live [1999]/1.mp3", "live [1999]/2.mp3"]),
         ("music/a/../b*", ["b.mp3"]),
+        ("music/a*/../b*", ["b.mp3"]),
+        ("music/a/**", ["a/10.flac", "a/2.WAV", "a/deep/er/1.ogg"]),
     ],
 )
 def test_a_pattern_is_the_audio_that_it_matches_and_that_below_folders_that_it_matches(
@@ -69,6 +72,16 @@ def test_a_pattern_is_the_audio_that_it_matches_and_that_below_folders_that_it_m
     assert [os.path.normpath(path) for path in found(pattern)] == [f"music/{name}" for name in names]
     if "/.." not in pattern:
         assert found(f"{library.parent}/{pattern}") == [str(library / name) for name in names]
+
+
+def test_a_folder_below_a_folder_that_a_pattern_names_is_walked_once(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[str] = []
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda top, **options: walked.append(str(top)) or walk(top, **options))
+    assert len(found("music/**")) == len(found("music"))
+    assert walked == ["music", "music"]
 
 
 def test_what_exists_is_no_pattern(library: Path) -> None:

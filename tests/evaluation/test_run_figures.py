@@ -59,6 +59,12 @@ def test_the_curve_is_the_share_of_right_answers_among_the_surest() -> None:
     assert points_of(coverage_figure(CONFIDENCE, RIGHT), "right of them")[-1] == (1.0, pytest.approx(RIGHT.mean()))
 
 
+def test_tracks_of_one_confidence_are_one_point_whatever_their_order() -> None:
+    confidence = [0.9, 0.9, 0.9, 0.9, 0.5]
+    for right in ([True, True, False, False, True], [False, False, True, True, True]):
+        assert points_of(coverage_figure(confidence, right), "right of them") == [(0.8, 0.5), (1.0, 0.6)]
+
+
 def test_a_threshold_is_marked_where_its_answers_reach_what_was_asked_for() -> None:
     thresholds = [threshold_for(PROBABILITIES, TRUE, precision) for precision in (0.7, 0.9)]
     found = points_of(coverage_figure(CONFIDENCE, RIGHT, thresholds), "threshold chosen for")

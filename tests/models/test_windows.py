@@ -24,6 +24,11 @@ def test_windows_lie_in_the_signal_one_hop_apart_up_to_its_end(n: int, size: int
     assert n - (starts[-1] + size) < 0.1 * size
 
 
+def test_a_rest_of_a_tenth_of_a_window_gets_a_window_and_a_shorter_one_gets_none() -> None:
+    assert list(window_starts(109, 100, 100)) == [0]
+    assert list(window_starts(110, 100, 100)) == [0, 10]
+
+
 SPECS = {
     "samples": FeatureSpec(name="f", kind="mel_spectrogram", sample_rate=8_000, n_samples=24_000),
     "frames": FeatureSpec(name="f", kind="mfcc", sample_rate=8_000, n_frames=60),
