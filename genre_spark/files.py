@@ -1,8 +1,10 @@
 """Files and folders that appear under their names only when they are complete."""
 
 import contextlib
+import errno
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +76,12 @@ def replace_folder(staging: Path, path: Path) -> None:
 def is_leftover(name: str) -> bool:
     """Tell whether a name is one that a killed process left behind: nobody reads what it stands for."""
     return re.fullmatch(r"\..+\.[0-9a-f]{8}\.(partial|old)", name) is not None
+
+
+def check_ordinary(file: Path) -> None:
+    """Raise an `OSError` for what is no ordinary file: a pipe would be waited for, a device read without end."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no ordinary file")
 
 
 def printable(path: str | Path) -> str:

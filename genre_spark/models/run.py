@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genre_spark.corpora.leaks import LeakAudit
 from genre_spark.errors import RunError
-from genre_spark.files import complete_file
+from genre_spark.files import check_ordinary, complete_file
 
 FORMAT_VERSION = 3
 RUN_RECORD = "run.json"
@@ -134,6 +134,7 @@ def read_run_record(run: Path) -> RunRecord:
     file = run / RUN_RECORD
     again = f"train again with `genre-spark train ... --run {run}`"
     try:
+        check_ordinary(file)
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         state = f"unfinished run ({RUN_RECORD} is missing)" if run.is_dir() else "no such run folder"
@@ -187,6 +188,7 @@ def read_history(run: Path) -> dict[str, list[float]]:
     file = run / HISTORY
     again = f"train again with `genre-spark train ... --run {run}`"
     try:
+        check_ordinary(file)
         with file.open(encoding="utf-8", newline="") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)

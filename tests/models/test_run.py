@@ -1,6 +1,8 @@
 import csv
 import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -135,6 +137,14 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(RunError, match=r"run\.json"):
         read_run_record(tmp_path)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(("name", "read"), [("run.json", read_run_record), ("history.csv", read_history)])
+def test_a_pipe_in_a_run_is_not_waited_for(name: str, read: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RunError, match=f"{name}: can't be read: .*no ordinary file"):
+        read(tmp_path)
 
 
 def test_pandas_reads_what_crosses_the_borders(tmp_path: Path) -> None:
