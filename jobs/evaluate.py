@@ -1,4 +1,4 @@
-"""Score a run: `spark-submit jobs/evaluate.py --run RUN`.
+"""Score a run, or a model on another dataset: `spark-submit jobs/evaluate.py --run RUN`.
 
 Takes what `genre-spark evaluate` takes; `--help` tells all.
 """

@@ -131,7 +131,9 @@ def evaluate(
             help="With --bundle, the dataset; with --run, where its own is, if it was moved since the training."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="With --bundle: folder to write.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="With --bundle: folder of this machine to write.")
+    ] = None,
     config: Config = None,
     set_: Set = None,
     debug: Debug = False,
@@ -151,8 +153,8 @@ def evaluate(
         from genre_spark.dataset.store import open_dataset
         from genre_spark.models.bundle import read_description
 
-        model, tracks = read_description(bundle).architecture, open_dataset(dataset).manifest.counts["features"]
         check_out(out)  # before the seconds that Spark takes to start
+        model, tracks = read_description(bundle).architecture, open_dataset(dataset).manifest.counts["features"]
         spark = build_session(settings.spark, "genre-spark evaluate")
         with counted(stderr, f"scoring {model}", tracks, "tracks") as progress:
             metrics = evaluate_bundle(spark, bundle, dataset, out, settings.evaluate, on_tracks=progress.to)

@@ -105,15 +105,26 @@ def run_tasks(
         with watch(read, None if on_done is None else lambda state: on_done(*state)):
             results = dict(context.parallelize(list(enumerate(items)), max(1, len(items))).map(run).collect())
     except Exception as error:
-        raise (_of_worker(error) or explained(error) or error) from None
+        raise (error_of_worker(error) or explained(error) or error) from None
     finally:
         context.setJobDescription("")
         context.setLocalProperty("spark.jobGroup.id", outer_group)  # type: ignore[arg-type]
     return [results[number] for number in range(len(items))]
 
 
-def _of_worker(error: Exception) -> GenreSparkError | None:
-    """Error of ours that a task ended with: Spark wraps its line in pages of traceback."""
+def error_of_worker(error: BaseException) -> GenreSparkError | None:
+    """Find the error of ours that a task ended with: Spark wraps its line in pages of traceback.
+
+    Parameters
+    ----------
+    error : BaseException
+        What a Spark call raised.
+
+    Returns
+    -------
+    GenreSparkError or None
+        None where a task ended with something else, or the driver failed.
+    """
     raised = re.findall(r"^(?:genre_spark\.errors\.)(\w+): (.+)$", str(error), re.MULTILINE)
     kind = getattr(errors, raised[-1][0], None) if raised else None
     return kind(raised[-1][1].strip()) if kind is not None else None

@@ -6,17 +6,23 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genre_spark.errors import RunError
+from genre_spark.evaluation.count_bootstrap import macro_f1_interval
+from genre_spark.evaluation.effective_sample import GroupCounts, effective_sample
+from genre_spark.files import check_ordinary
 from genre_spark.models.reliability import ReliabilityBin, error_of_table
-from genre_spark.models.run import EVALUATION, write_atomically
+from genre_spark.models.run import EVALUATION, RUN_RECORD, write_atomically
 
 METRICS = "metrics.json"
 CONFUSION = "confusion.csv"
+
+# The part of a judgement that belongs to no split.
+_ALL = "all"
 
 # 97.5 % quantile of the standard normal: two-sided 95 %.
 Z_95 = 1.959963984540054
@@ -27,21 +33,35 @@ class _PartAccuracy(BaseModel):
     n: int
 
 
+Interval = tuple[float, float]
+
+
 class _GenreMetrics(BaseModel):
     precision: float
     recall: float
     f1: float
     support: int
+    # Evaluations by earlier versions have no intervals.
+    precision_interval: Interval | None = None
+    recall_interval: Interval | None = None
+    f1_interval: Interval | None = None
 
 
 class _MetricsFile(BaseModel):
-    """Schema of `metrics.json`."""
+    """Schema of `metrics.json`.
+
+    `part` is a part of a run's split, or "all": every track, of a genre that the model knows, of a
+    dataset that a bundle was held against. `macro_f1` is the mean F1 over all `labels`, whether tracks of theirs were
+    judged or not; of "all" it is the mean over those that occur, as a dataset may have two genres out of eight. What is
+    taken for one of the others is a mistake there too. `artists` counts those that the judged tracks name;
+    `accuracy_interval_by_artist` is there where nearly all name one, and there are ten or more.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    part: str
+    part: Literal["training", "validation", "test", "all"]
     accuracy: float
-    accuracy_interval: tuple[float, float]
+    accuracy_interval: Interval
     n: int
     labels: list[str]
     confusion: list[list[int]]
@@ -52,6 +72,17 @@ class _MetricsFile(BaseModel):
     # Evaluations from before the calibration have none.
     ece: float | None = None
     reliability: list[ReliabilityBin] | None = None
+    # Nor have evaluations by earlier versions these.
+    macro_f1_interval: Interval | None = None
+    accuracy_interval_by_artist: Interval | None = None
+    artists: int | None = None
+    # Of a bundle that was held against a dataset; null of a run, whose split holds tracks with known genres only.
+    dataset: str | None = None
+    bundle: str | None = None
+    model: str | None = None
+    feature: str | None = None
+    unseen: dict[str, int] | None = None
+    unlabelled: int | None = None
 
 
 def accuracy(confusion: np.ndarray) -> float:
@@ -59,7 +90,7 @@ def accuracy(confusion: np.ndarray) -> float:
     return float(_ratio(np.trace(confusion), confusion.sum()))
 
 
-def wilson_interval(hits: int, n: int, *, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(hits: float, n: float, *, z: float = Z_95) -> tuple[float, float]:
     """Wilson's score interval of a proportion.
 
     Unlike the textbook interval it stays within 0 and 1 and is sensible for few tracks and for proportions near an
@@ -67,10 +98,11 @@ def wilson_interval(hits: int, n: int, *, z: float = Z_95) -> tuple[float, float
 
     Parameters
     ----------
-    hits, n : int
-        Successes and trials; with ``n=0`` nothing is known, and the interval is 0 to 1.
+    hits, n : float
+        Successes and trials; with ``n=0`` nothing is known, and the interval is 0 to 1. They are no whole numbers where
+        a sample of another design is worth so many trials.
     z : float
-        Quantile of the standard normal distribution.
+        Quantile of the standard normal distribution, or of Student's t.
 
     Returns
     -------
@@ -84,6 +116,47 @@ def wilson_interval(hits: int, n: int, *, z: float = Z_95) -> tuple[float, float
     margin = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     # At 0 of n and n of n the ends are exactly 0 and 1; rounding would leave them a hair off.
     return (0.0 if hits == 0 else centre - margin), (1.0 if hits == n else centre + margin)
+
+
+def f1_interval(hits: int, support: int, predicted: int, *, z: float = Z_95) -> tuple[float, float]:
+    """Interval of an F1 score from counts.
+
+    Of the tracks that are of a genre or predicted to be, some are both: that share J, Jaccard's index, is a proportion
+    with Wilson's interval, and F1 = 2 J / (1 + J) rises with it. A bootstrap would say of 3 right out of 3 that F1 is 1
+    for certain.
+
+    Parameters
+    ----------
+    hits, support, predicted : int
+        Tracks of the genre that are predicted to be, tracks of the genre, and tracks predicted to be.
+    z : float
+        Quantile of the standard normal distribution.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end; 0 to 1 for a genre that neither occurs nor is predicted.
+    """
+    low, high = wilson_interval(hits, support + predicted - hits, z=z)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
+def accuracy_interval_over_groups(counts: Sequence[GroupCounts]) -> tuple[float, float] | None:
+    """95 % interval of the accuracy on tracks of other groups, where those of a group are right or wrong together.
+
+    Parameters
+    ----------
+    counts : sequence of GroupCounts
+        Each (n, hits) once.
+
+    Returns
+    -------
+    tuple of float or None
+        Wilson's interval of the effective sample, with the t quantile: never narrower than that over tracks. None of
+        fewer groups than `genre_spark.evaluation.effective_sample.FEWEST_GROUPS`.
+    """
+    sample = effective_sample(counts)
+    return None if sample is None else wilson_interval(sample.hits, sample.n, z=sample.quantile)
 
 
 def genre_metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -120,6 +193,8 @@ def build_metrics(
     judged_part: str,
     *,
     reliability: Sequence[ReliabilityBin] | None = None,
+    groups: Sequence[GroupCounts] | None = None,
+    artists: int | None = None,
 ) -> dict[str, Any]:
     """Make the content of `metrics.json`.
 
@@ -133,13 +208,24 @@ def build_metrics(
         The part that the model is judged on: all but `parts` is about it.
     reliability : sequence of ReliabilityBin, optional
         How sure the model was of the judged part's tracks, and how often right.
+    groups : sequence of GroupCounts, optional
+        How many of the judged tracks of an artist were right, counted over the artists; None where too few tracks name
+        an artist.
+    artists : int, optional
+        How many artists the judged tracks name; by default, as many as there are groups.
 
     Returns
     -------
     dict
-        `part`, `accuracy`, `accuracy_interval` (Wilson, 95 %), `n`, `labels`, `confusion`, `per_genre`, `macro_f1`
-        (the plain mean over all labels), `chance` (1 / number of labels), `parts` (accuracy and n of each), `ece`
-        (expected calibration error) and `reliability` (the table behind it); both None where it isn't known.
+        `part`, `accuracy`, `accuracy_interval`, `n`, `labels`, `confusion`, `per_genre` (`precision`, `recall`, `f1`
+        with an interval each, `support`), `macro_f1` (the plain mean over all labels; of the part "all" over those that
+        occur), `macro_f1_interval`, `accuracy_interval_by_artist` and `artists` (how many), `chance` (1 / number of
+        labels), `parts` (accuracy and n of each), `ece` (expected calibration error), `reliability` (the table behind
+        it), and None for `dataset`, `bundle`, `model`, `feature`, `unseen` and `unlabelled`, which only the evaluation
+        of a bundle knows; None for all that isn't known.
+        Intervals are 95 % ones: Wilson's from counts of tracks; over artists, Wilson's of as many tracks as those of
+        whole artists are worth (`genre_spark.evaluation.effective_sample`); of macro-F1 approximate ones by the
+        bootstrap (`genre_spark.evaluation.count_bootstrap`).
 
     Raises
     ------
@@ -153,24 +239,60 @@ def build_metrics(
         if confusion.shape != (len(labels), len(labels)):
             raise RunError(f"part {part!r}: confusion matrix of shape {confusion.shape} for {len(labels)} labels")
     judged = counts[judged_part]
-    genres = genre_metrics(judged)
+    by_artist = None if groups is None else accuracy_interval_over_groups(groups)
+    macro_f1, macro_f1_ends = _macro_f1(judged, only_occurring=judged_part == _ALL)
+    if artists is None and groups is not None:
+        artists = sum(found.groups for found in groups)
     return {
         "part": judged_part,
         "accuracy": accuracy(judged),
         "accuracy_interval": list(wilson_interval(int(np.trace(judged)), int(judged.sum()))),
+        "accuracy_interval_by_artist": None if by_artist is None else list(by_artist),
+        "artists": artists,
         "n": int(judged.sum()),
         "labels": list(labels),
         "confusion": judged.tolist(),
-        "per_genre": {
-            label: {name: values[row].item() for name, values in genres.items()} for row, label in enumerate(labels)
-        },
-        "macro_f1": float(genres["f1"].mean()),
+        "per_genre": _per_genre(judged, labels),
+        "macro_f1": macro_f1,
+        "macro_f1_interval": None if macro_f1_ends is None else list(macro_f1_ends),
         "chance": 1 / len(labels),
         "parts": {
             part: {"accuracy": accuracy(confusion), "n": int(confusion.sum())} for part, confusion in counts.items()
         },
         "ece": None if reliability is None else error_of_table(reliability),
         "reliability": None if reliability is None else [found.model_dump() for found in reliability],
+        "dataset": None,
+        "bundle": None,
+        "model": None,
+        "feature": None,
+        "unseen": None,
+        "unlabelled": None,
+    }
+
+
+def _macro_f1(confusion: np.ndarray, *, only_occurring: bool) -> tuple[float, tuple[float, float] | None]:
+    """Mean F1 over all genres, or over those that have a track, and its interval."""
+    f1 = genre_metrics(confusion)["f1"]
+    occurs = confusion.sum(axis=1) > 0
+    if only_occurring and occurs.any():
+        # Those that occur first: what is predicted of the others remains as columns without rows.
+        order = np.argsort(~occurs, kind="stable")
+        f1, confusion = f1[occurs], confusion[np.ix_(order[: occurs.sum()], order)]
+    value = float(f1.mean())
+    return value, macro_f1_interval(confusion, value)
+
+
+def _per_genre(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    numbers = {name: values.tolist() for name, values in genre_metrics(confusion).items()}
+    hits, predicted = np.diag(confusion).tolist(), confusion.sum(axis=0).tolist()
+    return {
+        label: {
+            **{name: values[row] for name, values in numbers.items()},
+            "precision_interval": list(wilson_interval(hits[row], predicted[row])),
+            "recall_interval": list(wilson_interval(hits[row], numbers["support"][row])),
+            "f1_interval": list(f1_interval(hits[row], numbers["support"][row], predicted[row])),
+        }
+        for row, label in enumerate(labels)
     }
 
 
@@ -182,7 +304,20 @@ def write_metrics(evaluation_dir: Path, metrics: Mapping[str, Any]) -> None:
     for label, row in zip(metrics["labels"], metrics["confusion"], strict=True):
         writer.writerow([label, *row])
     write_atomically(evaluation_dir / CONFUSION, text.getvalue())
-    write_atomically(evaluation_dir / METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False))
+    write_atomically(evaluation_dir / METRICS, _json(metrics))
+
+
+def _json(metrics: Mapping[str, Any]) -> str:
+    """Dump as JSON that people can read: a row of the matrix on one line, as thousands of genres have thousands."""
+    entries = []
+    for key, value in metrics.items():
+        if key == "confusion":
+            text = "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in value) + "\n]"
+        else:
+            text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        # JSON's own line breaks only: those in a name are escaped.
+        entries.append(f"  {json.dumps(key)}: " + text.replace("\n", "\n  "))
+    return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
@@ -196,14 +331,51 @@ def read_metrics(run: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        If the run was not evaluated, or its `metrics.json` is damaged.
+        If the run was not evaluated, its `metrics.json` is damaged, or is about another dataset.
     """
-    file = run / EVALUATION / METRICS
-    again = f"run `genre-spark evaluate --run {run}`"
+    if not (run / EVALUATION / METRICS).exists():
+        again = evaluate_run_again(run)
+        raise RunError(f"{run}: not evaluated yet ({EVALUATION}/{METRICS} is missing); {again}")
+    metrics = read_evaluation(run / EVALUATION, again=evaluate_run_again(run))
+    if metrics["part"] == _ALL and (run / RUN_RECORD).exists():
+        raise RunError(
+            f"{run / EVALUATION}: is what a bundle reached on tracks of a dataset, not the run on its own; move it to "
+            f"another folder, and {evaluate_run_again(run)}"
+        )
+    return metrics
+
+
+def evaluate_run_again(run: Path) -> str:
+    """Say what makes the evaluation of a run."""
+    return f"run `genre-spark evaluate --run {run}`"
+
+
+def evaluate_bundle_again(folder: Path) -> str:
+    """Say what makes the evaluation of a bundle in a folder."""
+    return f"run `genre-spark evaluate --bundle BUNDLE --dataset DATASET --out {folder}`"
+
+
+def read_evaluation(folder: Path, *, again: str | None = None) -> dict[str, Any]:
+    """Read the metrics in the folder of an evaluation.
+
+    Parameters
+    ----------
+    folder : Path
+        What `genre-spark evaluate --bundle` wrote, or `evaluation/` of a run.
+    again : str, optional
+        What an error tells to run; by default, `evaluate_bundle_again`'s words.
+
+    Raises
+    ------
+    RunError
+        If there is no `metrics.json`, or it is damaged.
+    """
+    file, again = folder / METRICS, again or evaluate_bundle_again(folder)
     try:
+        check_ordinary(file)
         text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{run}: not evaluated yet ({EVALUATION}/{METRICS} is missing); {again}") from None
+        raise RunError(f"{folder}: holds no evaluation ({METRICS} is missing); {again}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{file}: can't be read: {error}; {again} again") from None
     try:

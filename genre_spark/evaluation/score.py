@@ -1,52 +1,55 @@
-"""The Spark job: dataset x bundle -> predictions and confusion matrices.
+"""The Spark job: dataset x bundle -> predictions, confusion matrices, and the tracks behind the worst confusions.
 
-A task is one Parquet file: its Python worker reads the one column that the model needs, and only predictions pass
-through Spark, which joins them with the split and counts. No track's row comes to the driver. Where a row is a segment,
-the worker joins those of a track, which stand together, by a soft vote: whoever reads predictions sees tracks.
+Only predictions pass through Spark, which joins them with what is known of the tracks, counts, and writes. What comes
+back to the driver are counts; no prediction of a track does.
+
+An evaluation gives the same counts each time. Probabilities agree to 1e-6 where other rows went through the model
+together (another batch size, other files), not bit for bit.
 """
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-
-from genre_spark.corpora.splits import audio_digest, read_split
-from genre_spark.dataset.rows import tensors_of
-from genre_spark.dataset.segments import row_columns, whole_tracks
-from genre_spark.dataset.store import open_dataset, open_parquet
-from genre_spark.errors import RunError
+from genre_spark.dataset.store import open_dataset
+from genre_spark.dataset.tasks import error_of_worker
+from genre_spark.errors import GenreSparkError, RunError
+from genre_spark.evaluation.confused import CONFUSED, confused_pairs, confused_tracks
+from genre_spark.evaluation.counts import count_answers, count_groups, count_reliability
 from genre_spark.evaluation.figures import confusion_figure, save_png
-from genre_spark.evaluation.metrics import build_metrics, write_metrics
-from genre_spark.files import replace_folder, staging_folder
-from genre_spark.models.bundle import Bundle, load_bundle, read_description
-from genre_spark.models.reliability import BINS, ReliabilityBin
-from genre_spark.models.run import BUNDLE, EVALUATION, SPLIT, RunRecord, read_run_record
+from genre_spark.evaluation.judgement import Judgement, judge_bundle, judge_run
+from genre_spark.evaluation.metrics import CONFUSION, METRICS, build_metrics, write_metrics
+from genre_spark.evaluation.scoring import scored
+from genre_spark.files import is_leftover, replace_folder, staging_folder
+from genre_spark.filesystems import is_remote, local_path, masked
+from genre_spark.models.bundle import read_description
+from genre_spark.models.run import BUNDLE, EVALUATION, RUN_RECORD, read_run_record
 from genre_spark.settings import EvaluateSettings
 from genre_spark.spark import watch
+from genre_spark.spark_failures import explained
 
 if TYPE_CHECKING:
-    from pyspark.core.broadcast import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
 PREDICTIONS = "predictions.parquet"
 CONFUSION_PICTURE = "confusion.png"
+# All that an evaluation writes.
+CONTENTS = frozenset({PREDICTIONS, CONFUSED, METRICS, CONFUSION, CONFUSION_PICTURE})
 
 # A model is judged on the part that nothing was chosen on; the study's split has none, and is judged as the study did.
 JUDGED_FIRST = ("test", "validation")
 
-# `probabilities` are calibrated; `segments` holds the raw ones of each segment in order, and is null where the dataset
-# has none.
-PREDICTED_SCHEMA = pa.schema(
-    [
-        ("track_id", pa.string()),
-        ("predicted", pa.string()),
-        ("probabilities", pa.list_(pa.float32())),
-        ("segments", pa.list_(pa.list_(pa.float32()))),
-    ]
-)
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be scored, and where it goes."""
+
+    spark: "SparkSession"
+    settings: EvaluateSettings
+    out: Path
+    on_tracks: Callable[[int], None] | None
 
 
 def evaluate(
@@ -66,7 +69,7 @@ def evaluate(
     run : Path
         A finished run.
     settings : EvaluateSettings
-        Size of the batches: rows that go through the model at a time.
+        Size of the batches: how many rows at least go through the model at a time. Of small tensors more do.
     dataset_path : str or Path, optional
         Where the run's dataset is now, if it was moved.
     on_tracks : callable, optional
@@ -90,145 +93,173 @@ def evaluate(
             "another --split"
         )
     description = read_description(run / BUNDLE)
-    labels = description.labels
-    dataset = open_dataset(dataset_path or record.dataset)
-    spec = dataset.spec(record.feature)
-    if spec.digest != record.spec_digest:
-        raise RunError(f"{dataset}: {spec.name} was extracted anew with other numbers; train {run} again")
-    if audio_digest(dataset.tracks(), read_split(run / SPLIT)) != record.tracks_digest:
-        raise RunError(f"{dataset}: holds other tracks than {run} was trained on, or others' audio; train again")
-    done = spark.sparkContext.accumulator(0)
-    bundle = spark.sparkContext.broadcast(
-        {file.name: file.read_bytes() for file in (run / BUNDLE).iterdir() if file.is_file()}
+    judgement = judge_run(run, record, description, open_dataset(dataset_path or record.dataset), judged)
+    # Absolute: in a relative path Hadoop takes what stands before a colon for the name of a file system.
+    out = Path(os.path.realpath(run / EVALUATION))
+    return _carried_out(judgement, _Work(spark, settings, out, on_tracks))
+
+
+def evaluate_bundle(
+    spark: "SparkSession",
+    bundle: Path,
+    dataset_path: str | Path,
+    out: str | Path,
+    settings: EvaluateSettings,
+    *,
+    on_tracks: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Hold a bundle against a dataset, whatever it was trained on, and write to `OUT` what a run has in `evaluation/`.
+
+    All tracks whose genre the model knows are judged, as the part "all". Tracks of other genres, and tracks without
+    one, are predicted and counted apart.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        Where the work is done; its workers must see the dataset under this path.
+    bundle : Path
+        A bundle folder.
+    dataset_path : str or Path
+        A folder, or an address such as `s3://bucket/dataset`; it must have the bundle's feature.
+    out : str or Path
+        Folder of this machine to write, as a path or `file://` address; an earlier evaluation in it is replaced.
+    settings : EvaluateSettings
+        Size of the batches: how many rows at least go through the model at a time. Of small tensors more do.
+    on_tracks : callable, optional
+        Called from a thread with the number of tracks scored so far.
+
+    Returns
+    -------
+    dict
+        As `metrics.json` holds it, with `dataset`, `bundle` (its digest), `model` (its architecture), `feature`,
+        `unseen` and `unlabelled`.
+
+    Raises
+    ------
+    BundleError, DatasetError
+        If bundle or dataset is missing, the dataset lacks the feature or has it with other parameters, holds a track
+        twice, or the model knows none of its genres.
+    RunError
+        If `out` is no local folder or lies in a run, holds something else than an evaluation, or can't be written.
+    """
+    folder = check_out(out)
+    dataset = open_dataset(dataset_path)
+    judgement = judge_bundle(bundle, read_description(bundle), dataset)
+    return _carried_out(
+        judgement,
+        _Work(spark, settings, folder, on_tracks),
+        dataset=masked(dataset.folder.address),
+        bundle=judgement.description.digest,
+        model=judgement.description.architecture,
+        feature=judgement.description.spec.name,
     )
-    score_files = _file_scorer(bundle, description.model_dump_json(), settings.batch_size, done.add)
-    files = pa.table({"file": dataset.files()})
-    scored = (
-        spark.createDataFrame(files)
-        .repartitionByRange(files.num_rows, "file")
-        .mapInArrow(
-            score_files,
-            "track_id string, predicted string, probabilities array<float>, segments array<array<float>>",
+
+
+def check_out(out: str | Path) -> Path:
+    """Find the folder for the evaluation of a bundle, and refuse one that can't be written or holds anything else.
+
+    Parameters
+    ----------
+    out : str or Path
+        A path or a `file://` address.
+
+    Returns
+    -------
+    Path
+        Absolute, and with all links followed: the folder is replaced as a whole.
+
+    Raises
+    ------
+    RunError
+        If it is an address of another machine, a file, a folder with other contents, one that can't be replaced, or one
+        in a run folder.
+    """
+    name = masked(out)
+    if is_remote(out):
+        raise RunError(f"{name}: an evaluation needs a local folder; name one with --out, and copy it there afterwards")
+    folder = Path(os.path.realpath(_encoded(local_path(out, RunError))))
+    if os.path.exists(folder.parent / RUN_RECORD):  # noqa: PTH110 - Path's own raises where it may not look
+        raise RunError(
+            f"{name}: lies in the run folder {folder.parent}, which holds what the run itself reached; name another "
+            "--out"
         )
-    )
-    # Kept, because they are written and counted.
-    predictions = _with_truth(spark, scored, run).persist()
     try:
-        with staging_folder(run / EVALUATION, RunError) as staging:
-            with watch(lambda: done.value, on_tracks):
-                predictions.write.parquet(str(staging / PREDICTIONS))
-            confusions = _confusions(predictions, labels)
-            _check_complete(confusions, record, run)
-            metrics = build_metrics(confusions, labels, judged, reliability=_reliability(predictions, judged))
-            write_metrics(staging, metrics)
-            title = f"{record.model}: {metrics['part']} part of the {record.split} split"
-            save_png(confusion_figure(confusions[metrics["part"]], labels, title=title), staging / CONFUSION_PICTURE)
-            replace_folder(staging, run / EVALUATION)
+        found = {member.name for member in folder.iterdir() if not is_leftover(member.name)}
+    except FileNotFoundError:
+        return folder
+    except OSError as error:
+        raise RunError(f"{name}: can't be taken for an evaluation: {error.strerror}; name another --out") from None
+    if found and (METRICS not in found or not found <= CONTENTS):
+        other = min(found - CONTENTS, default=min(found))
+        raise RunError(f"{name}: holds {other!r}, so it is no evaluation that may be replaced; name another --out")
+    if folder.is_mount() or folder.samefile("."):
+        what = "is mounted" if folder.is_mount() else "is the folder that you are in"
+        raise RunError(f"{name}: {what}, and can't be replaced as a whole; name a folder in it with --out")
+    return folder
+
+
+def _encoded(path: Path) -> Path:
+    """Refuse a path that neither Java nor a file system takes."""
+    try:
+        if "\0" not in str(path) and str(path).encode("utf-8"):
+            return path
+    except UnicodeEncodeError:
+        pass
+    raise RunError(f"{str(path)!r}: must be UTF-8 and hold no null character; name another --out")
+
+
+def _carried_out(judgement: Judgement, work: _Work, **known: Any) -> dict[str, Any]:
+    context = work.spark.sparkContext
+    done = context.accumulator(0)
+    files = {file.name: file.read_bytes() for file in judgement.bundle.iterdir() if file.is_file()}
+    bundle = context.broadcast(files)
+    key = judgement.description.model_dump_json()
+    spec, batch_size = judgement.description.spec, work.settings.batch_size
+    tracks = scored(work.spark, judgement.dataset, spec, bundle, key, batch_size, done.add)
+    # Kept, because they are written and counted.
+    predictions = _with_truth(work.spark, tracks, judgement).persist()
+    try:
+        with staging_folder(work.out, RunError) as staging:
+            with watch(lambda: done.value, work.on_tracks):
+                predictions.select("track_id", "part", "genre", "predicted", "probabilities", "segments").write.parquet(
+                    str(staging / PREDICTIONS)
+                )
+            metrics = _judged(predictions, judgement, staging, known)
+            replace_folder(staging, work.out)
+    except GenreSparkError:
+        raise
+    except Exception as error:
+        raise (error_of_worker(error) or explained(error) or error) from None
     finally:
         predictions.unpersist()
         bundle.unpersist()
     return metrics
 
 
-def _file_scorer(
-    files: "Broadcast[dict[str, bytes]]", key: str, batch_size: int, on_scored: Callable[[int], None]
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Make the function of one task: names of Parquet files in, predictions out; `key` tells bundles apart."""
-
-    def score_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for path in batch["file"].to_pylist():
-                bundle = _bundle_in_worker(key, files.value)
-                spec = bundle.description.spec
-                per_track = len(spec.segment_starts_s)
-                # Whole tracks, as many as fit into a batch: a file holds nothing else.
-                size = max(1, batch_size // per_track) * per_track
-                with open_parquet(path) as parquet:
-                    for rows in parquet.iter_batches(size, columns=[*row_columns(spec), spec.name]):
-                        predicted = _predicted(bundle, whole_tracks(rows, spec.segments, path), rows[spec.name])
-                        on_scored(predicted.num_rows)
-                        yield predicted
-
-    return score_files
-
-
-def _predicted(bundle: Bundle, track_ids: list[str], column: pa.Array) -> pa.RecordBatch:
-    """Predictions for tracks whose tensors, or those of their segments, stand in `column`."""
-    from genre_spark.models.architectures import probabilities
-    from genre_spark.models.calibration import track_probabilities
-
-    spec, labels = bundle.description.spec, bundle.description.labels
-    of_rows = probabilities(bundle.model, tensors_of(column, spec))
-    of_segments = of_rows.reshape(len(track_ids), len(spec.segment_starts_s), len(labels))
-    p = track_probabilities(of_segments, bundle.description.calibration)
-    columns = {
-        "track_id": track_ids,
-        "predicted": [labels[genre] for genre in p.argmax(axis=1)],
-        "probabilities": list(p),
-        "segments": of_segments.tolist() if spec.segments else [None] * len(p),
-    }
-    return pa.RecordBatch.from_pydict(columns, schema=PREDICTED_SCHEMA)
+def _judged(predictions: "DataFrame", judgement: Judgement, staging: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """Count, and write all but the predictions."""
+    labels = judgement.description.labels
+    judged = predictions.where(predictions["part"] == judgement.part)
+    counted = count_answers(predictions, labels)
+    judgement.check_complete(counted)
+    confusion = counted.confusions[judgement.part]
+    metrics = build_metrics(
+        counted.confusions,
+        labels,
+        judgement.part,
+        reliability=count_reliability(judged),
+        groups=count_groups(judged) if judgement.knows_artists else None,
+        artists=judgement.artists or None,
+    )
+    if known:
+        metrics |= {**known, "unseen": dict(counted.unseen), "unlabelled": counted.unlabelled}
+    write_metrics(staging, metrics)
+    save_png(confusion_figure(confusion, labels, title=judgement.title), staging / CONFUSION_PICTURE)
+    confused_tracks(judged, confused_pairs(confusion, labels), labels).write.parquet(str(staging / CONFUSED))
+    return metrics
 
 
-# The bundle that this Python worker has loaded: Spark reuses workers, and TensorFlow takes seconds to start.
-_LOADED: dict[str, Bundle] = {}
-
-
-def _bundle_in_worker(key: str, files: dict[str, bytes]) -> Bundle:
-    if key not in _LOADED:
-        with tempfile.TemporaryDirectory(prefix="genre_spark-bundle-") as folder:
-            for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
-            _LOADED.clear()
-            _LOADED[key] = load_bundle(Path(folder))
-    return _LOADED[key]
-
-
-def _with_truth(spark: "SparkSession", scored: "DataFrame", run: Path) -> "DataFrame":
-    """Join predictions with genre and part; both are null for tracks that stand in no part."""
+def _with_truth(spark: "SparkSession", tracks: "DataFrame", judgement: Judgement) -> "DataFrame":
+    """Join predictions with genre, part and group; they are null for tracks that stand in no part."""
     # Not by Spark's own reader, which takes brackets and stars in a path for a pattern.
-    split = spark.createDataFrame(read_split(run / SPLIT))
-    return scored.join(split, on="track_id", how="left").select(
-        "track_id", "part", "genre", "predicted", "probabilities", "segments"
-    )
-
-
-def _confusions(predictions: "DataFrame", labels: Sequence[str]) -> dict[str, np.ndarray]:
-    """Count `[shape=(genres, genres)]` per part, rows true, columns predicted."""
-    index = {label: position for position, label in enumerate(labels)}
-    confusions: dict[str, np.ndarray] = {}
-    counts = predictions.where("part is not null").groupBy("part", "genre", "predicted").count()
-    for part, genre, predicted, count in counts.collect():
-        confusion = confusions.setdefault(part, np.zeros((len(labels), len(labels)), np.int64))
-        confusion[index[genre], index[predicted]] = count
-    return confusions
-
-
-def _reliability(predictions: "DataFrame", part: str) -> list[ReliabilityBin]:
-    """Count as `genre_spark.models.reliability.reliability_table` does, with Spark; at most `BINS` rows come back."""
-    from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
-
-    bins = (
-        predictions.where(F.col("part") == part)
-        # A softmax in float32 may give a hair more than 1.
-        .selectExpr("least(double(array_max(probabilities)), 1d) as confidence", "int(genre = predicted) as hit")
-        .groupBy(F.expr(f"greatest(ceil(confidence * {BINS}) - 1, 0)").alias("number"))
-        # Decimals add up to the same sum in every order, so that an evaluation gives the same numbers each time.
-        .agg(F.expr("count(*)"), F.expr("sum(cast(confidence as decimal(11, 10)))"), F.expr("sum(hit)"))
-        .orderBy("number")
-    )
-    return [
-        ReliabilityBin(
-            low=number / BINS, high=(number + 1) / BINS, n=n, confidence=float(confidence / n), accuracy=hits / n
-        )
-        for number, n, confidence, hits in bins.collect()
-    ]
-
-
-def _check_complete(confusions: dict[str, np.ndarray], record: RunRecord, run: Path) -> None:
-    found = {part: int(confusion.sum()) for part, confusion in confusions.items()}
-    if found != record.tracks:
-        raise RunError(
-            f"{record.dataset}: gave predictions for {found}, but the split of {run} has {record.tracks} tracks: "
-            "the dataset was replaced; train again"
-        )
+    return tracks.join(spark.createDataFrame(judgement.truth), on="track_id", how="left")

@@ -6,12 +6,20 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
 
 from genre_spark.errors import RunError
+from genre_spark.evaluation.effective_sample import GroupCounts
 from genre_spark.evaluation.metrics import (
     accuracy,
     build_metrics,
+    f1_interval,
     genre_metrics,
     read_metrics,
     row_shares,
@@ -125,11 +133,147 @@ def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy()
     assert build_metrics({"test": CONFUSION}, LABELS, "test")["ece"] is None
 
 
-def test_metrics_from_before_the_calibration_are_read_too(tmp_path: Path) -> None:
+# What the first version that evaluated wrote; later ones added keys.
+FIRST = {
+    "part",
+    "accuracy",
+    "accuracy_interval",
+    "n",
+    "labels",
+    "confusion",
+    "per_genre",
+    "macro_f1",
+    "chance",
+    "parts",
+}
+FIRST_PER_GENRE = ("precision", "recall", "f1", "support")
+
+
+@pytest.mark.parametrize("more", [set(), {"ece", "reliability"}])
+def test_metrics_of_earlier_versions_are_read_too(tmp_path: Path, more: set[str]) -> None:
     metrics = build_metrics({"test": CONFUSION}, LABELS, "test")
-    old = {name: value for name, value in metrics.items() if name not in ("ece", "reliability")}
+    old = {name: value for name, value in metrics.items() if name in FIRST | more}
+    old["per_genre"] = {
+        genre: {name: values[name] for name in FIRST_PER_GENRE} for genre, values in metrics["per_genre"].items()
+    }
     (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps(old), encoding="utf-8")
+    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps(old, indent=2), encoding="utf-8")
+    found = read_metrics(tmp_path)
+    assert {name: found[name] for name in old.keys() - {"per_genre"}} == {
+        name: value for name, value in old.items() if name != "per_genre"
+    }
+    for genre, values in found["per_genre"].items():
+        assert {name: values[name] for name in FIRST_PER_GENRE} == old["per_genre"][genre]
+        assert values["f1_interval"] is values["recall_interval"] is values["precision_interval"] is None
+    assert found["macro_f1_interval"] is found["accuracy_interval_by_artist"] is found["unseen"] is None
+
+
+def test_the_intervals_of_a_genre_are_wilsons_of_its_counts() -> None:
+    metrics = build_metrics({"test": CONFUSION}, LABELS, "test")
+    assert metrics["per_genre"]["Folk"]["precision_interval"] == list(wilson_interval(5, 7))
+    assert metrics["per_genre"]["Folk"]["recall_interval"] == list(wilson_interval(5, 6))
+
+
+@given(answers)
+@settings(max_examples=60, deadline=None)
+def test_all_intervals_hold_their_values(case: tuple[int, list[tuple[int, int]]]) -> None:
+    n, pairs = case
+    true, predicted = zip(*pairs, strict=True)
+    labels = [f"genre {index}" for index in range(n)]
+    metrics = build_metrics({"test": confusion_matrix(true, predicted, labels=range(n))}, labels, "test")
+    for values in [*metrics["per_genre"].values(), metrics]:
+        for name in ("precision", "recall", "f1", "macro_f1", "accuracy"):
+            # Of few tracks macro-F1 has none.
+            if name in values and values[f"{name}_interval"] is not None:
+                low, high = values[f"{name}_interval"]
+                assert 0 <= low <= values[name] + 1e-12 <= high + 2e-12 <= 1 + 3e-12, name
+
+
+def test_the_interval_of_f1_is_near_that_of_drawing_tracks_where_there_are_many() -> None:
+    hits, missed, wrong, others = 300, 120, 90, 490
+    share = np.array([hits, missed, wrong, others]) / 1_000
+    drawn = np.random.default_rng(0).multinomial(1_000, share, 5_000)
+    f1 = 2 * drawn[:, 0] / (2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2])
+    expected = np.percentile(f1, [2.5, 97.5])
+    np.testing.assert_allclose(f1_interval(hits, hits + missed, hits + wrong), expected, atol=0.003)
+
+
+@pytest.mark.parametrize(("support", "recall", "wrong"), [(8, 0.9, 0.5), (20, 0.6, 4), (40, 0.95, 1)])
+def test_the_interval_of_f1_covers_the_true_one_95_times_in_100(support: int, recall: float, wrong: float) -> None:
+    """Few tracks and high scores: where the bootstrap's percentiles are far too narrow."""
+    random = np.random.default_rng(5)
+    n, p = 1_000, np.array([support * recall, support * (1 - recall), wrong])
+    true_f1 = 2 * p[0] / (2 * p[0] + p[1] + p[2])
+    drawn = random.multinomial(n, [*p / n, 1 - p.sum() / n], 2_000)[:, :3].tolist()
+    covered = []
+    for hits, missed, false in drawn:
+        low, high = f1_interval(hits, hits + missed, hits + false)
+        covered.append(low <= true_f1 <= high)
+    assert 0.93 < np.mean(covered) < 0.99
+
+
+def test_three_right_out_of_three_are_no_proof() -> None:
+    low, high = f1_interval(3, 3, 3)
+    assert 0.5 < low < 0.7
+    assert high == 1.0
+    assert f1_interval(0, 0, 0) == (0.0, 1.0)
+
+
+def test_artists_are_counted_and_few_of_them_give_no_interval() -> None:
+    groups = [GroupCounts(n=2, hits=1, groups=6), GroupCounts(n=1, hits=1, groups=12)]
+    metrics = build_metrics({"test": CONFUSION}, LABELS, "test", groups=groups)
+    assert metrics["artists"] == 18
+    low, high = metrics["accuracy_interval_by_artist"]
+    assert low < 18 / 24 < high
+    few = build_metrics({"test": CONFUSION}, LABELS, "test", groups=[GroupCounts(n=4, hits=3, groups=6)])
+    assert (few["artists"], few["accuracy_interval_by_artist"]) == (6, None)
+    unknown = build_metrics({"test": CONFUSION}, LABELS, "test")
+    assert (unknown["artists"], unknown["accuracy_interval_by_artist"]) == (None, None)
+
+
+def test_artists_may_be_known_of_too_few_tracks_for_an_interval() -> None:
+    metrics = build_metrics({"test": CONFUSION}, LABELS, "test", artists=40)
+    assert (metrics["artists"], metrics["accuracy_interval_by_artist"]) == (40, None)
+    # A track whose artist isn't known is a group, and no artist.
+    groups = [GroupCounts(n=2, hits=1, groups=6), GroupCounts(n=1, hits=1, groups=12)]
+    metrics = build_metrics({"test": CONFUSION}, LABELS, "test", groups=groups, artists=17)
+    assert metrics["artists"] == 17
+    assert metrics["accuracy_interval_by_artist"] is not None
+
+
+def test_macro_f1_of_a_dataset_is_over_the_genres_that_it_has_and_of_a_run_over_all() -> None:
+    """Two genres out of four, and an answer of a third."""
+    confusion = np.array([[20, 4, 1, 0], [3, 30, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    cells = np.argwhere(confusion).repeat(confusion[confusion > 0], axis=0)
+    of_dataset = build_metrics({"all": confusion}, LABELS, "all")
+    assert of_dataset["macro_f1"] == pytest.approx(f1_score(*cells.T, labels=[0, 1], average="macro"))
+    low, high = of_dataset["macro_f1_interval"]
+    assert low < of_dataset["macro_f1"] < high
+    of_run = build_metrics({"test": confusion}, LABELS, "test")
+    assert of_run["macro_f1"] == pytest.approx(f1_score(*cells.T, labels=range(4), average="macro", zero_division=0))
+    assert of_run["macro_f1"] < 0.5 < 0.8 < of_dataset["macro_f1"]
+    # The order of the genres is no matter.
+    order = [3, 1, 0, 2]
+    turned = build_metrics({"all": confusion[np.ix_(order, order)]}, LABELS, "all")
+    assert turned["macro_f1"] == pytest.approx(of_dataset["macro_f1"])
+    assert turned["macro_f1_interval"] == pytest.approx([low, high], abs=0.01)
+
+
+def test_what_a_bundle_reached_elsewhere_is_not_taken_for_what_a_run_reached(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "evaluation", build_metrics({"all": CONFUSION}, LABELS, "all"))
+    assert read_metrics(tmp_path)["part"] == "all"
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunError, match=r"not the run on its own; .*`genre-spark evaluate --run") as refusal:
+        read_metrics(tmp_path)
+    assert str(tmp_path / "evaluation") in str(refusal.value)
+
+
+def test_a_row_of_the_matrix_is_one_line_of_the_file(tmp_path: Path) -> None:
+    labels = ['say "\\n"', "a\nb", "c", "[[1, 2]]"]
+    metrics = build_metrics({"test": CONFUSION}, labels, "test")
+    write_metrics(tmp_path / "evaluation", metrics)
+    lines = (tmp_path / "evaluation" / "metrics.json").read_text(encoding="utf-8").splitlines()
+    assert "    [5, 1, 0, 0]," in lines
     assert read_metrics(tmp_path) == metrics
 
 
@@ -161,6 +305,8 @@ def test_a_run_that_was_not_evaluated_is_refused_with_the_command_that_does_it(t
     [
         lambda metrics: metrics | {"accuracy": "high"},
         lambda metrics: metrics | {"labels": ["Folk"]},
+        lambda metrics: metrics | {"part": "<b>all</b>"},
+        lambda metrics: metrics | {"macro_f1_interval": [0.5]},
         lambda metrics: metrics | {"confusion": [[1, 2], [3]]},
         lambda metrics: metrics | {"reliability": [{"low": 0, "high": 1, "n": 0, "confidence": 1, "accuracy": 1}]},
         lambda metrics: {"labels": []},

@@ -1,5 +1,7 @@
 import json
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,18 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import classification_report, confusion_matrix
 
-from genre_spark.corpora.splits import read_split
+from genre_spark.corpora.splits import read_split, write_split
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.errors import BundleError, DatasetError, RunError
-from genre_spark.evaluation.score import evaluate
+from genre_spark.evaluation.confused import read_confused
+from genre_spark.evaluation.score import evaluate, evaluate_bundle
 from genre_spark.models.bundle import load_bundle, save_bundle
 from genre_spark.models.calibration import Calibration
 from genre_spark.models.predict import Prediction, predict_files
 from genre_spark.models.train import train
 from genre_spark.settings import Settings
+from tests.evaluation.known_answers import write_dataset
 
 
 def predictions(run: Path) -> pd.DataFrame:
@@ -135,6 +139,126 @@ def test_a_temperature_changes_the_probabilities_and_no_answer_in_the_job_and_in
         assert isinstance(answer, Prediction)
         np.testing.assert_allclose(row.probabilities, list(answer.probabilities.values()), atol=1e-6)
         assert row.predicted == answer.genre
+
+
+def test_the_confused_tracks_are_wrong_ones_of_the_judged_part_with_where_they_lie(run: Path, dataset: Dataset) -> None:
+    judged = predictions(run).query("part == 'test'").set_index("track_id")
+    labels, of_track = metrics(run)["labels"], {row["track_id"]: row for row in dataset.tracks().to_pylist()}
+    found = read_confused(run)
+    assert found is not None
+    wrong = judged[judged["genre"] != judged["predicted"]]
+    # There are few enough of them that all have a place.
+    assert set(found["track_id"].to_pylist()) == set(wrong.index)
+    for row in found.to_pylist():
+        track, said = of_track[row["track_id"]], wrong.loc[row["track_id"]]
+        assert (row["true"], row["predicted"]) == (said["genre"], said["predicted"])
+        assert (row["uri"], row["artist"]) == (track["uri"], track["artist"])
+        assert row["p_true"] == said["probabilities"][labels.index(said["genre"])]
+        assert row["p_predicted"] == max(said["probabilities"])
+    counts = pd.crosstab(wrong["genre"], wrong["predicted"])
+    assert all(row["pair_count"] == counts.loc[row["true"], row["predicted"]] for row in found.to_pylist())
+
+
+def test_few_artists_in_the_judged_part_are_counted_and_give_no_interval(run: Path, dataset: Dataset) -> None:
+    judged = predictions(run).query("part == 'test'")["track_id"].tolist()
+    artists = {row["artist"] for row in dataset.tracks().to_pylist() if row["track_id"] in judged}
+    assert metrics(run)["artists"] == len(artists) < 10
+    assert metrics(run)["accuracy_interval_by_artist"] is None
+
+
+def with_parts(run: Path, path: Path, part_of: Callable[[str, str], str]) -> Path:
+    """The same run, whose split has other parts; `part_of` gets the id of a track and its genre."""
+    again = Path(shutil.copytree(run, path))
+    split = read_split(run / "split.parquet")
+    parts = [part_of(row["track_id"], row["genre"]) for row in split.to_pylist()]
+    write_split(split.set_column(2, split.schema.field(2), [parts]), again / "split.parquet")
+    record = json.loads((again / "run.json").read_text()) | {"tracks": dict(Counter(parts))}
+    (again / "run.json").write_text(json.dumps(record))
+    return again
+
+
+def test_a_test_part_of_one_genre_is_judged(run: Path, settings: Settings, spark: object, tmp_path: Path) -> None:
+    genre = metrics(run)["labels"][1]
+    again = with_parts(run, tmp_path / "run", lambda _, of: "test" if of == genre else "training")
+    found = evaluate(spark, again, settings.evaluate)
+    hits = predictions(run).query("genre == @genre and predicted == @genre")
+    assert found["accuracy"] == found["per_genre"][genre]["recall"] == len(hits) / found["n"]
+    others = [values for name, values in found["per_genre"].items() if name != genre]
+    assert all(values["support"] == 0 and values["recall_interval"] == [0.0, 1.0] for values in others)
+
+
+def test_a_test_part_of_one_track_is_judged(run: Path, settings: Settings, spark: object, tmp_path: Path) -> None:
+    chosen = read_split(run / "split.parquet")["track_id"][0].as_py()
+    again = with_parts(run, tmp_path / "run", lambda track_id, _: "test" if track_id == chosen else "training")
+    found = evaluate(spark, again, settings.evaluate)
+    assert found["n"] == 1
+    assert found["accuracy_interval"][1] - found["accuracy_interval"][0] > 0.75
+
+
+def test_tracks_are_cut_among_tasks_so_that_each_is_scored_once(
+    run: Path, settings: Settings, spark: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = Path(shutil.copytree(run, tmp_path / "run"))
+    # Of files with two or three row groups of four tracks, one becomes more slices than it has groups.
+    monkeypatch.setattr("genre_spark.evaluation.scoring._BYTES_PER_TASK", 80 * 4 * 3)
+    assert evaluate(spark, again, settings.evaluate) == metrics(run)
+
+
+def test_a_bundle_that_is_held_against_its_own_dataset_is_said_to_know_it(
+    run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = evaluate_bundle(spark, run / "bundle", dataset.path, tmp_path / "out", settings.evaluate)
+    n_training = metrics(run)["parts"]["training"]["n"]
+    assert (
+        f"of {found['n']} judged tracks, {n_training} have the track_id of one that the model was trained on"
+        in caplog.text
+    )
+    assert found["n"] == sum(part["n"] for part in metrics(run)["parts"].values())
+    assert found["unseen"] == {}
+    hits = sum(part["accuracy"] * part["n"] for part in metrics(run)["parts"].values())
+    assert found["accuracy"] == pytest.approx(hits / found["n"])
+
+
+def test_single_tracks_of_the_training_in_another_dataset_are_counted(
+    run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The whole split is not there: its digest would say that this is another dataset."""
+    split = {row["track_id"]: row["part"] for row in read_split(run / "split.parquet").to_pylist()}
+    spec, chosen = dataset.spec("mfcc_mean"), dataset.tracks().slice(2, 9).to_pylist()
+    heard = sum(split.get(track["track_id"]) == "training" for track in chosen)
+    assert 0 < heard < 9
+    tensors = np.zeros((9, *spec.shape), np.float32)
+    other = write_dataset(tmp_path / "dataset", chosen, tensors, spec=spec)
+    evaluate_bundle(spark, run / "bundle", other.path, tmp_path / "out", settings.evaluate)
+    assert f"of 9 judged tracks, {heard} have the track_id of one that the model was trained on" in caplog.text
+    caplog.clear()
+    strangers = [track | {"track_id": f"other {number}"} for number, track in enumerate(chosen)]
+    other = write_dataset(tmp_path / "strangers", strangers, tensors, spec=spec)
+    evaluate_bundle(spark, run / "bundle", other.path, tmp_path / "out", settings.evaluate)
+    assert not caplog.records
+
+
+def test_artists_are_artists_whatever_the_split_was_grouped_by(
+    run: Path, settings: Settings, spark: object, tmp_path: Path
+) -> None:
+    record = json.loads((run / "run.json").read_text())
+    for by in (["album", "pcm"], None):
+        again = Path(shutil.copytree(run, tmp_path / f"grouped by {by}"))
+        record["settings"]["split"]["group_by"] = by
+        if by is None:
+            del record["settings"]["split"]["group_by"]  # an earlier version's
+        (again / "run.json").write_text(json.dumps(record))
+        assert evaluate(spark, again, settings.evaluate)["artists"] == metrics(run)["artists"]
+
+
+def test_a_run_may_be_named_by_a_relative_path_with_a_colon(
+    run: Path, settings: Settings, spark: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / "12:30")
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree("12:30/evaluation")
+    assert evaluate(spark, Path("12:30"), settings.evaluate) == metrics(run)
+    assert len(predictions(tmp_path / "12:30")) == len(predictions(run))
 
 
 def test_the_confusion_matrix_comes_as_a_picture(run: Path) -> None:

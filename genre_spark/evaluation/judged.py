@@ -1,0 +1,65 @@
+"""What is said of every judgement, be it of a run on its own tracks or of a bundle on those of another dataset."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A model, how many tracks it was judged on, and what it reached.
+
+    Parameters
+    ----------
+    name : str
+        Name of the folder.
+    model : str
+    judged_part : str
+        The part that the other numbers are about; "all" where tracks of a dataset stand in no part.
+    n : int
+        Tracks in it.
+    accuracy : float
+        Between 0 and 1.
+    interval : tuple of float
+        Its 95 % interval.
+    chance : float
+        Accuracy of guessing.
+    macro_f1 : float
+    ece : float or None
+        Expected calibration error; None of an evaluation that knows of none.
+    genres : int
+        How many the model knows.
+    """
+
+    name: str
+    model: str
+    judged_part: str
+    n: int
+    accuracy: float
+    interval: tuple[float, float]
+    chance: float
+    macro_f1: float
+    ece: float | None
+    genres: int
+
+    @property
+    def tracks_of_part(self) -> str:
+        """Name the tracks: "test tracks", or "tracks" where no part keeps them from others."""
+        return "tracks" if self.judged_part == "all" else f"{self.judged_part} tracks"
+
+
+def what_was_judged(name: str, model: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the fields of `Judged` out of what `metrics.json` holds."""
+    low, high = metrics["accuracy_interval"]
+    return {
+        "name": name,
+        "model": model,
+        "judged_part": metrics["part"],
+        "n": metrics["n"],
+        "accuracy": metrics["accuracy"],
+        "interval": (low, high),
+        "chance": metrics["chance"],
+        "macro_f1": metrics["macro_f1"],
+        "ece": metrics["ece"],
+        "genres": len(metrics["labels"]),
+    }
