@@ -53,3 +53,10 @@ def styled(more: Mapping[str, Any] | None = None) -> Iterator[None]:
         # A genre in a script that matplotlib's font lacks: the browser has it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
+
+
+def shown_name(name: str, length: int) -> str:
+    """Turn a name into what a figure can show: on one line, without control characters, not longer than `length`."""
+    # XML has no place for control characters.
+    text = " ".join("".join(char if char.isprintable() else " " for char in name).split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from genre_spark.errors import RunError
-from genre_spark.evaluation.figure_style import COLOURS, styled
+from genre_spark.evaluation.confusion_matrix import most_confused
+from genre_spark.evaluation.figure_style import COLOURS, shown_name, styled
 from genre_spark.evaluation.metrics import row_shares
 from genre_spark.evaluation.study import STUDY
 from genre_spark.features.spec import FeatureSpec
@@ -47,7 +48,7 @@ def accuracy_figure(
     """
     with styled():
         figure, axes = _curves(history, "accuracy", "{:.1%}")
-        axes.set(ylim=(0, 1), title=_shown(title, 80))
+        axes.set(ylim=(0, 1), title=shown_name(title, 80))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         if model in STUDY:
             study = STUDY[model]
@@ -70,7 +71,7 @@ def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> F
     """
     with styled():
         figure, axes = _curves(history, "loss", "{:.2f}")
-        axes.set_title(_shown(title, 80))
+        axes.set_title(shown_name(title, 80))
         finite = [value for name in ("loss", "val_loss") for value in history[name] if np.isfinite(value)]
         # A loss has no upper end; from 0 on, the two curves' distance is seen in proportion.
         axes.set_ylim(0, 1.08 * max([*finite, 1e-6]))
@@ -79,6 +80,8 @@ def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> F
 
 def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str = "") -> Figure:
     """Draw a confusion matrix: counts and shares of the true genre, coloured by share.
+
+    Of more than `confusion_matrix.MOST_SHOWN` genres those with most mistakes have rows, and one row holds the others.
 
     Parameters
     ----------
@@ -89,13 +92,15 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
     title : str
         Written above the axes.
     """
-    counts, n = np.asarray(confusion), len(labels)
-    shares, names = row_shares(counts), [_shown(label, 22) for label in labels]
+    shown = most_confused(confusion, labels)
+    counts, n = shown.counts, len(shown.names)
+    shares, names = row_shares(counts), [shown_name(label, 22) for label in shown.names]
+    most = f" (the {len(shown.labels)} of {len(labels):,} with most mistakes)" if shown.left_out else ""
     cell_inches, size = (0.62, 10.5) if n <= 12 else (0.46, 7.5)
     side = max(n, 4) * cell_inches + 1.4
     with styled():
         figure = Figure(figsize=(side, side), layout="constrained")
-        axes = figure.add_subplot(aspect="equal", title=_shown(title, 80))
+        axes = figure.add_subplot(aspect="equal", title=shown_name(title, 80))
         # From clear to full instead of from white: the ground of the page, light or dark, shines through.
         red, green, blue = matplotlib.colors.to_rgb(COLOURS["cell"])
         clear_to_full = LinearSegmentedColormap.from_list("share", [(red, green, blue, 0.0), (red, green, blue, 1.0)])
@@ -117,7 +122,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
             cell.set_in_layout(False)  # it lies within the axes; measuring hundreds of cells takes seconds
         axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(n), names)
-        axes.set(xlabel="predicted genre", ylabel="true genre", ylim=(n - 0.5, -0.5))
+        axes.set(xlabel="predicted genre", ylabel=f"true genre{most}", ylim=(n - 0.5, -0.5))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         return figure
@@ -185,6 +190,12 @@ def save_png(figure: Figure, path: Path) -> None:
         figure.savefig(partial, format="png", dpi=160, facecolor="white")
 
 
+def save_svg(figure: Figure, path: Path) -> None:
+    """Save a figure as a file for a text or slides: on a white ground, with text as text, the same each time."""
+    with styled({"svg.hashsalt": "genre_spark"}), complete_file(path, RunError) as partial:
+        figure.savefig(partial, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+
+
 def _curves(history: Mapping[str, Sequence[float]], quantity: str, last: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, 3.5), layout="constrained")
     axes = figure.add_subplot()
@@ -219,12 +230,6 @@ def _level(axes: Axes, value: float, text: str, colour: str, linestyle: str) -> 
     axes.annotate(
         text, (1, value), (4, 0), ("axes fraction", "data"), "offset points", va="center", size=9.5, color=colour
     )
-
-
-def _shown(name: str, length: int) -> str:
-    # XML has no place for control characters.
-    text = " ".join("".join(char if char.isprintable() else " " for char in name).split())
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _compact(count: int) -> str:

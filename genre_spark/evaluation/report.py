@@ -1,12 +1,12 @@
 """What people look at: one self-contained HTML page."""
 
-import json
-from collections.abc import Sequence
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from genre_spark.corpora.groups import KINDS
 from genre_spark.corpora.tracks import PARTS
@@ -20,23 +20,26 @@ from genre_spark.evaluation.comparison import (
     unknown_kinds,
     unknown_tracks,
 )  # fmt: skip
-from genre_spark.evaluation.figures import accuracy_figure, confusion_figure, loss_figure, to_svg
-from genre_spark.evaluation.metrics import genre_metrics, row_shares
-from genre_spark.evaluation.reliability_figure import reliability_figure
+from genre_spark.evaluation.confused_tracks import left_out, with_excerpts
+from genre_spark.evaluation.experiment_figure import experiment_figure
+from genre_spark.evaluation.experiment_results import SplitResults, read_results
+from genre_spark.evaluation.figures import to_svg
+from genre_spark.evaluation.other_dataset_section import other_dataset_section
+from genre_spark.evaluation.run_section import run_section
 from genre_spark.evaluation.study import STUDY_DATA, STUDY_SOURCE
 from genre_spark.evaluation.summary import (
     SummaryRow,
     duration,
+    of_hundred,
     percent,
     points,
-    read_evaluated,
     some_runs,
     study_percent,
-    summary_row,
     thousands,
 )
-from genre_spark.models.reliability import BINS, ReliabilityBin, error_by_chance
-from genre_spark.models.run import read_history, write_atomically
+from genre_spark.models.reliability import BINS
+from genre_spark.models.run import write_atomically
+from genre_spark.settings_sections import AudioSettings
 
 # What a split means for the reader of an accuracy.
 SPLITS = {
@@ -50,29 +53,101 @@ JUDGED = {
     "training": "training tracks, which the model learned from",
     "validation": "validation tracks, which the training watched: expect less on new music",
     "test": "test tracks that no training saw",
+    "all": "tracks of a dataset that it was held against",
 }
+AUDIO_MB = 8
 
 
-def build_report(runs: Sequence[Path], out: Path, *, note: str | None = None) -> None:
-    """Write the report: one HTML file without scripts that loads nothing from anywhere.
+def build_report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    note: str | None = None,
+    audio: AudioSettings | None = None,
+    audio_mb: float = AUDIO_MB,
+    experiment: Path | None = None,
+    evaluations: Sequence[Path] = (),
+    on_tracks: Callable[[int], Callable[[], None]] | None = None,
+) -> None:
+    """Write the report: one HTML file that loads nothing from anywhere, and can be read without its one small script.
 
     Parameters
     ----------
     runs : sequence of Path
-        Evaluated run folders.
+        Evaluated run folders; there may be none beside an experiment or evaluations.
     out : Path
         The HTML file; it appears under its name only when it is complete.
     note : str, optional
         Shown at the top: what a reader has to know about the data.
+    audio : AudioSettings, optional
+        Limits on the decoding of the confused tracks that the page lets people hear; None: no audio is read.
+    audio_mb : float
+        Most that those may take in the page, in MB (10**6 bytes); 0: no audio is read.
+    experiment : Path, optional
+        Folder that `genre-spark experiment` wrote.
+    evaluations : sequence of Path
+        Folders that `genre-spark evaluate --bundle` wrote: sections of their own, ranked with nothing.
+    on_tracks : callable, optional
+        Called with the number of tracks that will be decoded; what it returns is called after each.
 
     Raises
     ------
     RunError
-        If no run is given, one is unfinished, not evaluated, or was trained again since, or `out` is a folder.
+        If neither a run, an experiment nor an evaluation is given, a run is unfinished, not evaluated, or was trained
+        again since, an evaluation is missing, damaged or that of a run, or `out` is a folder.
+    ExperimentError
+        If the experiment has no results, or they are damaged.
     """
     if out.is_dir():
         raise RunError(f"{out}: is a folder; name a file, such as {out / 'report.html'}")
-    sections = [_section(number, run) for number, run in enumerate(some_runs(runs), start=1)]
+    results = [] if experiment is None else read_results(experiment)
+    runs = runs if results or evaluations else some_runs(runs)
+    sections = [run_section(number, run) for number, run in enumerate(runs, start=1)]
+    of_others = [other_dataset_section(number, folder) for number, folder in enumerate(evaluations, start=1)]
+    if audio is not None and audio_mb > 0:
+        _let_hear([*sections, *of_others], audio, budget=round(audio_mb * 1e6), on_tracks=on_tracks)
+    rows: list[SummaryRow] = [section["row"] for section in sections]
+    verdicts = _verdicts(rows)
+    environment = _environment()
+    script = environment.get_template("report.js").render()
+    page = environment.get_template("report.html.j2").render(
+        rows=rows,
+        sections=sections,
+        verdicts=verdicts,
+        headline=next((section for section in sections if section["row"] is verdicts[0]["best"]), None),
+        evaluations=of_others,
+        left_out=left_out([section["pairs"] for section in (*sections, *of_others)]),
+        audio_mb=f"{audio_mb:g}",
+        comparisons=compare_splits(rows),
+        experiment=[_chart(number, results) for number, results in enumerate(results, start=1)],
+        some_unknown=any(unknown_tracks(row.leaks, kind) for row in rows for kind in KINDS),
+        some_study=any(row.study for row in rows),
+        note=note,
+        parts=PARTS,
+        judged=JUDGED,
+        bins=BINS,
+        study_source=STUDY_SOURCE,
+        study_data=STUDY_DATA,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    write_atomically(out, page)
+
+
+def _let_hear(
+    sections: Sequence[dict[str, Any]],
+    audio: AudioSettings,
+    *,
+    budget: int,
+    on_tracks: Callable[[int], Callable[[], None]] | None,
+) -> None:
+    pairs = with_excerpts([section["pairs"] for section in sections], audio, budget=budget, on_tracks=on_tracks)
+    for section, heard in zip(sections, pairs, strict=True):
+        section["pairs"] = heard
+        section["has_excerpts"] = any(track.excerpt for pair in heard or () for track in pair.tracks)
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("genre_spark.evaluation"),
         autoescape=True,
@@ -83,22 +158,10 @@ def build_report(runs: Sequence[Path], out: Path, *, note: str | None = None) ->
     environment.filters.update(
         percent=percent, points=points, study_percent=study_percent, duration=duration, thousands=thousands,
         fellows=fellows, unknown_kinds=unknown_kinds, shared_kinds=shared_kinds, what_split=_what_split,
+        of_hundred=of_hundred,
     )  # fmt: skip
     environment.globals.update(is_unknown=is_unknown, unknown_tracks=unknown_tracks)
-    page = environment.get_template("report.html.j2").render(
-        rows=[section["row"] for section in sections],
-        sections=sections,
-        verdicts=_verdicts([section["row"] for section in sections]),
-        comparisons=compare_splits([section["row"] for section in sections]),
-        some_unknown=any(unknown_tracks(section["row"].leaks, kind) for section in sections for kind in KINDS),
-        note=note,
-        parts=PARTS,
-        judged=JUDGED,
-        bins=BINS,
-        study_source=STUDY_SOURCE,
-        study_data=STUDY_DATA,
-    )
-    write_atomically(out, page)
+    return environment
 
 
 def _what_split(row: SummaryRow) -> str:
@@ -118,59 +181,13 @@ def _flatters(row: SummaryRow) -> tuple[bool, bool]:
     return bool(shared_kinds(row.leaks)), row.judged_part != "test"
 
 
-def _section(number: int, run: Path) -> dict[str, Any]:
-    record, metrics = read_evaluated(run)
-    history, row = read_history(run), summary_row(run, record, metrics)
-    confusion = np.array(metrics["confusion"], dtype=np.int64).reshape(row.genres, row.genres)
-    reliability = None
-    if metrics["reliability"] is not None:
-        reliability = [ReliabilityBin.model_validate(found) for found in metrics["reliability"]]
-    mistaken = confusion - np.diag(np.diag(confusion))
-    worst = np.unravel_index(int(mistaken.argmax()), mistaken.shape)
-    ends = f"after {len(history['epoch'])} epochs, training {{}} and validation {{}}"
+def _chart(number: int, results: SplitResults) -> dict[str, Any]:
     return {
-        "id": f"run-{number}",
-        "row": row,
-        "record": record,
-        "metrics": metrics,
-        "history": [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)],
-        "shares": row_shares(confusion).tolist(),
-        "means": {name: float(values.mean()) for name, values in genre_metrics(confusion).items()},
-        "commonest": confusion.sum(axis=1).max() / max(row.n, 1),
-        "mistake": {
-            "count": int(mistaken[worst]),
-            "true": metrics["labels"][worst[0]],
-            "predicted": metrics["labels"][worst[1]],
-        },
-        "settings": json.dumps(record.settings, indent=2, ensure_ascii=False, default=str),
-        "accuracy_svg": to_svg(
-            accuracy_figure(history, model=record.model, chance=row.chance),
-            ids=f"run-{number}-accuracy",
-            description=f"Curve of the accuracy of {record.model}: "
-            + ends.format(percent(history["accuracy"][-1]), percent(history["val_accuracy"][-1])),
+        "results": results,
+        "svg": to_svg(
+            experiment_figure(results.rows),
+            ids=f"experiment-{number}",
+            description=f"Accuracy of {len(results.rows)} models on the {results.split} split with 95 % intervals; the "
+            "table below holds the numbers",
         ),
-        "loss_svg": to_svg(
-            loss_figure(history),
-            ids=f"run-{number}-loss",
-            description=f"Curve of the loss of {record.model}: "
-            + ends.format(f"{history['loss'][-1]:.2f}", f"{history['val_loss'][-1]:.2f}"),
-        ),
-        "confusion_svg": to_svg(
-            confusion_figure(confusion, metrics["labels"]),
-            ids=f"run-{number}-confusion",
-            description=f"Confusion matrix of {record.model} on {row.n} {row.judged_part} tracks; "
-            "the table below holds its numbers",
-        ),
-        "reliability": reliability,
-        "ece_by_chance": None if reliability is None else error_by_chance(reliability),
-        "reliability_svg": None if reliability is None else _reliability_svg(number, row, reliability),
     }
-
-
-def _reliability_svg(number: int, row: SummaryRow, table: Sequence[ReliabilityBin]) -> str:
-    return to_svg(
-        reliability_figure(table),
-        ids=f"run-{number}-reliability",
-        description=f"Reliability diagram of {row.model} on {row.n} {row.judged_part} tracks: calibration error "
-        f"{percent(row.ece)}; the table beside it holds its numbers",
-    )

@@ -14,23 +14,22 @@ from rich.text import Text
 from genre_spark.corpora.leaks import LeakAudit
 from genre_spark.corpora.tracks import PARTS
 from genre_spark.errors import RunError
+from genre_spark.evaluation.judged import Judged, what_was_judged
 from genre_spark.evaluation.metrics import read_metrics
 from genre_spark.evaluation.study import STUDY, STUDY_DATA, StudyModel
-from genre_spark.models.run import RunRecord, read_run_record
+from genre_spark.models.run import HISTORY, RunRecord, read_history, read_run_record
 
 # Stands where there is no number.
 ABSENT = "\N{EN DASH}"
 
 
-@dataclass(frozen=True)
-class SummaryRow:
-    """One run in the summary.
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow(Judged):
+    """One run in the summary: `name` is that of its folder.
 
     Parameters
     ----------
-    name : str
-        Name of the run folder.
-    model, split : str
+    split : str
     study : StudyModel or None
         The study's numbers for this model.
     parameters : int
@@ -39,20 +38,8 @@ class SummaryRow:
         Wall time of the training, in seconds.
     accuracies : dict of str to float or None
         Accuracy between 0 and 1 on each of `PARTS`; None for a part that doesn't exist.
-    judged_part : str
-        The part that `n`, `interval` and `macro_f1` are about.
-    n : int
-        Tracks in the judged part.
     n_training : int
         Tracks in the training part.
-    interval : tuple of float
-        95 % interval of the accuracy on the judged part.
-    chance : float
-        Accuracy of guessing.
-    macro_f1 : float
-    ece : float or None
-        Expected calibration error on the judged part; None of an evaluation that knows of none.
-    genres : int
     comparable : tuple
         Equal in two rows whose accuracies may be ranked: same split, same judged part, same genres.
     same_task : tuple
@@ -61,29 +48,15 @@ class SummaryRow:
         Who stands on both sides of the split.
     """
 
-    name: str
-    model: str
     split: str
     study: StudyModel | None
     parameters: int
     training_s: float
     accuracies: dict[str, float | None]
-    judged_part: str
-    n: int
     n_training: int
-    interval: tuple[float, float]
-    chance: float
-    macro_f1: float
-    ece: float | None
-    genres: int
     comparable: tuple[str, ...]
     same_task: tuple[str, ...]
     leaks: LeakAudit
-
-    @property
-    def accuracy(self) -> float:
-        """Accuracy on the judged part."""
-        return self.accuracies[self.judged_part] or 0.0
 
 
 def summary_rows(runs: Sequence[Path]) -> list[SummaryRow]:
@@ -129,6 +102,11 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def of_hundred(share: float) -> str:
+    """Say a share as people count: how many of 100."""
+    return "all" if share == 1 else "none" if share == 0 else f"about {max(1, min(99, round(100 * share)))}"
+
+
 def study_percent(share: float) -> str:
     """Format one of the study's shares with the decimals that the study gives."""
     return f"{100 * share:.4g}\N{NO-BREAK SPACE}%"
@@ -170,26 +148,28 @@ def read_evaluated(run: Path) -> tuple[RunRecord, dict[str, Any]]:
     return record, metrics
 
 
+def read_history_if_any(run: Path) -> dict[str, list[float]] | None:
+    """Read the history of a run; None where the file is gone: the judgement needs none.
+
+    Raises
+    ------
+    RunError
+        If there is one that can't be read.
+    """
+    return read_history(run) if (run / HISTORY).exists() else None
+
+
 def summary_row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> SummaryRow:
     """Put together what the summary shows of a run, from what `read_evaluated` gives."""
-    low, high = metrics["accuracy_interval"]
     return SummaryRow(
-        name=run.resolve().name,
-        model=record.model,
+        **what_was_judged(run.resolve().name, record.model, metrics),
         split=record.split,
         study=STUDY.get(record.model),
         parameters=record.trainable_parameters,
         training_s=record.training_s,
         accuracies={part: metrics["parts"].get(part, {}).get("accuracy") for part in PARTS}
         | {metrics["part"]: metrics["accuracy"]},
-        judged_part=metrics["part"],
-        n=metrics["n"],
         n_training=record.tracks["training"],
-        interval=(low, high),
-        chance=metrics["chance"],
-        macro_f1=metrics["macro_f1"],
-        ece=metrics["ece"],
-        genres=len(metrics["labels"]),
         comparable=(record.split, record.split_digest, metrics["part"], *metrics["labels"]),
         same_task=(
             record.model,

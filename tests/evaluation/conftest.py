@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from genre_spark.corpora.groups import KINDS, Kind
 from genre_spark.corpora.leaks import BorderLeak, KindLeak, LeakAudit, LeakExample
+from genre_spark.evaluation.confused import CONFUSED, CONFUSED_SCHEMA
+from genre_spark.evaluation.effective_sample import GroupCounts
 from genre_spark.evaluation.metrics import build_metrics, write_metrics
 from genre_spark.models.reliability import ReliabilityBin
 from genre_spark.models.run import EVALUATION, RunRecord, write_history, write_run_record
@@ -160,3 +164,83 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
 def study_runs(make_run: MakeRun) -> list[Path]:
     """Runs of the study's three models; not to be changed."""
     return [make_run("dnn", epochs=100), make_run("cnn1d"), make_run("cnn2d")]
+
+
+def made_up_confused(rows: Sequence[dict[str, object]]) -> pa.Table:
+    """Rows of `confused.parquet`; what a row doesn't say is made up."""
+    defaults = {"true": "Folk", "predicted": "Rock", "pair_count": 3, "artist": "Idle Gardens", "p_true": 0.2}
+    return pa.Table.from_pylist(
+        [
+            defaults | {"rank": rank, "track_id": str(rank), "uri": f"{rank}.mp3", "p_predicted": 0.7} | row
+            for rank, row in enumerate(rows, start=1)
+        ],
+        schema=CONFUSED_SCHEMA,
+    )
+
+
+@pytest.fixture(scope="session")
+def write_confused() -> Callable[..., None]:
+    """A function that gives a run the tracks behind its confused pairs, as an evaluation writes them."""
+
+    def write(run: Path, rows: Sequence[dict[str, object]]) -> None:
+        folder = run / EVALUATION / CONFUSED
+        folder.mkdir(exist_ok=True)
+        pq.write_table(made_up_confused(rows), folder / "part-0.parquet")
+
+    return write
+
+
+EXPERIMENT = """\
+model,split,part,n,groups,accuracy,accuracy_low,accuracy_high,macro_f1,macro_f1_low,macro_f1_high,seed_spread,\
+training_accuracy,gap,validation_accuracy,parameters,training_s,trainings
+majority,artist,test,200,40,0.4,0.3,0.5,0.1,0.05,0.2,,0.4,0.0,0.4,,0.1,1
+svm:<fma>,artist,test,200,40,0.51,0.41,0.6,0.45,0.35,0.55,0.02,0.9,0.39,0.5,1000,2.5,3
+"""
+COMPARISONS = """\
+model,reference,split,groups,difference,difference_low,difference_high,verdict
+svm:<fma>,majority,artist,40,0.11,0.01,0.21,better
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """A folder with the tables of an experiment of two models; may be changed."""
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "results.csv").write_text(EXPERIMENT)
+    (folder / "comparisons.csv").write_text(COMPARISONS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_evaluation(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
+    """A function that makes a new folder as `genre-spark evaluate --bundle` writes it, but for its predictions."""
+
+    def make(
+        name: str = "judged",
+        *,
+        labels: Sequence[str] = GENRES,
+        n: int = 120,
+        share: float = 0.5,
+        by_artist: bool = True,
+        confused: Sequence[dict[str, object]] | None = None,
+        **known: object,
+    ) -> Path:
+        folder = tmp_path_factory.mktemp("evaluations") / name
+        confusion = made_up_confusion(len(labels), n, share)
+        groups = [GroupCounts(hits=2, n=3, groups=n // 6), GroupCounts(hits=1, n=3, groups=n // 6)]
+        metrics = build_metrics(
+            {"all": confusion}, labels, "all", reliability=made_up_reliability(confusion),
+            groups=groups if by_artist else None,
+        )  # fmt: skip
+        known = {
+            "dataset": "s3://bucket/other-dataset", "bundle": "0123456789abcdef", "model": "dnn",
+            "feature": "mfcc_mean", "unseen": {"Polka": 4, "<Zouk>": 2}, "unlabelled": 3,
+        } | known  # fmt: skip
+        write_metrics(folder, metrics | known)
+        if confused is not None:
+            (folder / CONFUSED).mkdir()
+            pq.write_table(made_up_confused(confused), folder / CONFUSED / "part-0.parquet")
+        return folder
+
+    return make

@@ -114,6 +114,15 @@ def test_thirty_genres_keep_cells_wider_than_their_text() -> None:
     assert height < cell
 
 
+def test_of_a_thousand_genres_those_with_most_mistakes_are_drawn() -> None:
+    confusion = 5 * np.eye(1_000, dtype=int)
+    confusion[700, 3] = 9
+    found = texts(to_svg(confusion_figure(confusion, [f"genre {index}" for index in range(1_000)])))
+    assert {"genre 700", "genre 3", "960 others", "true genre (the 40 of 1,000 with most mistakes)"} <= set(found)
+    assert found.count("genre 700") == 2
+    assert "genre 999" not in found
+
+
 @pytest.mark.parametrize("name", ["$a$ $", "<b>&amp;", "line\nbreak", "nul\0vt\x0b", "演歌", "x" * 500, ""])
 def test_any_genre_can_be_drawn(name: str, recwarn: pytest.WarningsRecorder) -> None:
     root = ElementTree.fromstring(to_svg(confusion_figure(np.eye(2, dtype=int), [name, "Rock"])))

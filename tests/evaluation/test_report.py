@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import itertools
 import json
 import re
@@ -9,10 +11,11 @@ import pytest
 from scipy.stats import binom
 
 from genre_spark.errors import RunError
-from genre_spark.evaluation.metrics import read_metrics
+from genre_spark.evaluation.metrics import build_metrics, read_metrics, write_metrics
 from genre_spark.evaluation.report import build_report
 from genre_spark.evaluation.study import STUDY, STUDY_DATA
 from genre_spark.models.run import read_run_record, write_run_record
+from genre_spark.settings import Settings
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -66,20 +69,39 @@ def study_page(study_runs: list[Path], tmp_path_factory: pytest.TempPathFactory)
 def test_three_models_give_the_studys_nine_figures_and_three_of_their_reliability(study_page: tuple[str, Page]) -> None:
     _, page = study_page
     figures = [attributes for attributes in page.named("svg") if attributes.get("role") == "img"]
-    assert len(figures) == len(page.named("figure")) == 12
-    assert len({attributes["aria-label"] for attributes in figures}) == 12
+    heat_maps = [attributes for attributes in page.named("table") if attributes.get("class") == "heat"]
+    assert (len(figures), len(heat_maps), len(page.named("figure"))) == (9, 3, 12)
+    assert len({attributes["aria-label"] for attributes in figures}) == 9
     assert sum(attributes["aria-label"].startswith("Reliability diagram of") for attributes in figures) == 3
 
 
 def test_the_page_needs_nothing_from_outside(study_page: tuple[str, Page]) -> None:
     html, page = study_page
     assert set(re.findall(r"https?://[^\"'\s)<]+", html)) <= {"http://www.w3.org/2000/svg"}
-    assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
+    assert not {"link", "img", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
     for _, attributes in page.elements:
         assert "src" not in attributes
         assert attributes.get("href", "#").startswith("#")
     assert re.findall(r"url\((?!#)", html) == []
     assert "@import" not in html
+
+
+def test_the_policy_allows_the_one_script_by_its_hash_and_nothing_else(study_page: tuple[str, Page]) -> None:
+    html, page = study_page
+    [script] = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    [policy] = [meta["content"] for meta in page.named("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert dict(part.split(" ", 1) for part in policy.split("; ")) == {
+        "default-src": "'none'",
+        "script-src": f"'sha256-{digest}'",
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "media-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert page.named("script") == [{}]
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
 
 
 def test_every_id_stands_once_and_every_reference_has_its_id(make_run, tmp_path: Path) -> None:
@@ -135,9 +157,15 @@ def test_an_evaluation_from_before_the_calibration_has_a_page_without_it(make_ru
     run = make_run("dnn", calibrated=False)
     file = run / "evaluation" / "metrics.json"
     metrics = json.loads(file.read_text())
-    file.write_text(json.dumps({name: metrics[name] for name in metrics if name not in ("ece", "reliability")}))
+    old = ("part", "accuracy", "accuracy_interval", "n", "labels", "confusion", "macro_f1", "chance", "parts")
+    scores = {
+        genre: {name: found[name] for name in ("precision", "recall", "f1", "support")}
+        for genre, found in metrics["per_genre"].items()
+    }
+    file.write_text(json.dumps({name: metrics[name] for name in old} | {"per_genre": scores}))
     _, page = page_of([run], tmp_path / "report.html")
     assert len(page.named("figure")) == 3
+    assert "95\xa0% intervals in percent" not in page.words
     assert "By confidence" not in page.words
     assert "and its probabilities are off" not in page.words
 
@@ -152,13 +180,15 @@ def test_the_page_says_that_the_studys_numbers_are_no_like_for_like_comparison(s
         assert f"{100 * study.validation_accuracy:.4g}\xa0%" in page.words
 
 
-def test_markup_in_a_name_is_shown_and_not_obeyed(make_run, tmp_path: Path) -> None:
+def test_markup_in_a_name_is_shown_and_not_obeyed(make_run, write_confused, tmp_path: Path) -> None:
     names = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "R&B"]
     run = make_run("</style><script>alert(2)</script>", labels=names, name="a<b>c")
+    track = {"artist": "<i>artist</i>", "uri": "file:///tmp/%3Cb%3E%22/x%22onerror=a.mp3", "track_id": "<u>7</u>"}
+    write_confused(run, [{"true": names[0], "predicted": names[1], "pair_count": 1, **track}])
     html, page = page_of([run], tmp_path / "report.html")
-    assert not {"script", "img", "b"} & {tag for tag, _ in page.elements}
-    assert "<script" not in html
-    for name in names:
+    assert not {"img", "b", "i", "u"} & {tag for tag, _ in page.elements}
+    assert html.count("<script") == len(page.named("script")) == 1
+    for name in (*names, '"onerror=a.mp3', "<i>artist</i>", "<u>7</u>"):
         assert name in page.words
 
 
@@ -232,9 +262,12 @@ def test_the_random_and_the_artist_disjoint_split_stand_side_by_side(make_run, t
     _, page = page_of([leaking, disjoint], tmp_path / "report.html")
     first, second = (f"{100 * read_metrics(run)['accuracy']:.1f}\xa0%" for run in (leaking, disjoint))
     assert f"name {first} of its judged tracks rightly: training holds the artist of 120 of them." in page.words
-    assert f"leaves {second}: training holds no artist, album or recording of theirs. For new music the first" in (
+    assert f"leaves {second}: training holds no artist, album or recording of theirs. Split “study” flatters" in (
         page.words
     )
+    difference = 100 * (read_metrics(leaking)["accuracy"] - read_metrics(disjoint)["accuracy"])
+    assert f"flatters dnn by {difference:.1f} points: for new music the first number promises too much." in page.words
+    assert f"it makes dnn look {difference:.1f} points better than it is on new music" in page.words
     assert "independent samples" in page.words
     # The headline is the number that counts for new music.
     assert page.words.index("test tracks that no training saw") < page.words.index("They aren't new to it:")
@@ -243,7 +276,7 @@ def test_the_random_and_the_artist_disjoint_split_stand_side_by_side(make_run, t
 @pytest.mark.parametrize(
     ("shares", "verdict"),
     [
-        ((0.9, 0.4), "For new music the first number promises too much."),
+        ((0.9, 0.4), "points: for new music the first number promises too much."),
         ((0.4, 0.9), "Here knowing them did not help."),
         ((0.5, 0.5), "So few tracks can't tell this difference from chance."),
     ],
@@ -252,7 +285,7 @@ def test_no_word_of_the_comparison_says_more_than_the_runs_show(make_run, tmp_pa
     runs = [make_run("dnn", split="official", shared=["album"], unknown=["artist"], share=shares[0])]
     runs.append(make_run("dnn", unknown=["artist"], share=shares[1]))
     _, page = page_of(runs, tmp_path / "report.html")
-    words = page.words[page.words.index("Who stands on both sides") : page.words.index("Leak audit of each run")]
+    words = page.words[page.words.rindex("Who stands on both sides") : page.words.index("Leak audit of each run")]
     assert "training holds the album of 60 of them" in words
     assert "training holds no album or recording of theirs" in words
     assert f"{verdict} Not all of their artists are known: the second number may promise too much, too." in words
@@ -282,3 +315,147 @@ def test_the_leaks_of_every_run_are_counted(make_run, tmp_path: Path) -> None:
     _, page = page_of([make_run("dnn", split="study", name="leaky")], tmp_path / "report.html")
     row = page.words[page.words.index("Leak audit of each run") :]
     assert re.search(r"leaky ?study ?240 ?120 ?0 ?0 ?37 ?0 ?0", row)
+
+
+def test_somebody_new_reads_the_result_in_counts_of_a_hundred(study_page: tuple[str, Page], study_runs) -> None:
+    _, page = study_page
+    metrics = read_metrics(study_runs[2])
+    words = page.words[page.words.index("In ten seconds") : page.words.index("did best")]
+    assert f"(cnn2d) gets about {100 * metrics['accuracy']:.0f} right; guessing gets about 12." in words
+    recalls = {genre: found["recall"] for genre, found in metrics["per_genre"].items()}
+    assert f"Easiest to find: {max(reversed(recalls), key=recalls.get)}" in words
+    assert f"hardest: {min(recalls, key=recalls.get)}" in words
+
+
+def test_several_runs_have_a_table_of_contents_and_one_has_none(
+    study_page: tuple[str, Page], make_run, tmp_path: Path
+) -> None:
+    _, page = study_page
+    assert [nav["aria-label"] for nav in page.named("nav")] == ["Contents"]
+    links = [link["href"] for link in page.named("a")]
+    assert {"#summary", "#leaks", "#run-1", "#run-2", "#run-3"} <= set(links)
+    _, single = page_of([make_run("dnn", epochs=1)], tmp_path / "report.html")
+    assert single.named("nav") == []
+
+
+def test_the_heat_map_holds_every_count_with_its_share_of_the_row(study_page: tuple[str, Page], study_runs) -> None:
+    html, _ = study_page
+    [table] = re.findall(r"<table class=\"heat\".*?</table>", html, re.DOTALL)[:1]
+    rows = [re.findall(r'<td data-n="(\d+)"[^>]*>([^<]*)(?:<small>(\d+)&nbsp;%</small>)?', row) for row in
+            re.findall(r"<tr data-n.*?</tr>", table, re.DOTALL)]  # fmt: skip
+    confusion = read_metrics(study_runs[0])["confusion"]
+    assert [[int(n) for n, _, _ in row] for row in rows] == confusion
+    assert all(n == shown for row in rows for n, shown, _ in row)
+    shares = [[f"{100 * n / sum(row):.0f}" if n else "" for n in row] for row in confusion]
+    assert [[share for _, _, share in row] for row in rows] == shares
+
+
+def test_intervals_stand_below_precision_recall_and_f1(study_page: tuple[str, Page], study_runs) -> None:
+    _, page = study_page
+    folk = read_metrics(study_runs[0])["per_genre"]["Folk"]
+    row = page.words[page.words.index("95\xa0% intervals in percent") :]
+    for name in ("precision", "recall", "f1"):
+        low, high = (f"{100 * end:.0f}" for end in folk[f"{name}_interval"])
+        assert re.search(rf"Folk ?.{{0,60}}{100 * folk[name]:.1f}\xa0% {low} to {high}", row)
+
+
+def test_thousands_of_genres_make_a_small_page_that_says_what_it_leaves_out(make_run, tmp_path: Path) -> None:
+    labels = [f"genre {index}" for index in range(1_000)]
+    run = make_run("dnn", labels=labels, epochs=1)
+    confusion = np.random.default_rng(0).poisson(0.001, (1_000, 1_000)) + 5 * np.eye(1_000, dtype=int)
+    write_metrics(run / "evaluation", build_metrics({"test": confusion}, labels, "test"))
+    html, page = page_of([run], tmp_path / "report.html")
+    assert len(html) < 400_000
+    assert "Shown are the 40 genres with most mistakes; the 960 others stand together" in page.words
+    assert "Shown are the 100 genres with most tracks; all 1,000 stand in" in page.words
+    assert "and 900 more" in page.words
+    rows = [int(attributes["data-n"]) for attributes in page.named("tr") if "data-n" in attributes]
+    assert len(rows) == 41
+    assert sum(rows) == confusion.sum()
+
+
+def test_a_run_whose_history_is_gone_has_a_page_without_curves(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn")
+    (run / "history.csv").unlink()
+    _, page = page_of([run], tmp_path / "report.html")
+    assert len(page.named("svg")) == 1  # the reliability diagram
+    assert "No curves: the run's history.csv is gone." in page.words
+    assert "88,584 trainable parameters, trained in 1.3\xa0min." in page.words
+
+
+def test_a_run_whose_history_is_damaged_is_refused(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn")
+    (run / "history.csv").write_text("epoch,loss\n1,2\n")
+    with pytest.raises(RunError, match="column 'accuracy' is missing"):
+        build_report([run], tmp_path / "report.html")
+
+
+def test_one_judged_track_is_called_no_evidence(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn")
+    confusion = np.zeros((8, 8), int)
+    confusion[2, 7] = 1
+    write_metrics(run / "evaluation", build_metrics({"test": confusion}, read_metrics(run)["labels"], "test"))
+    _, page = page_of([run], tmp_path / "report.html")
+    assert "It was asked for one track only (dnn), and was wrong." in page.words
+    assert "One track says nothing about a model." in page.words
+    assert "Folk taken for Rock, 1 time." in page.words
+
+
+def test_tracks_that_could_not_be_judged_are_told(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn")
+    file = run / "evaluation" / "metrics.json"
+    unseen = {"Polka": 1, "<Zouk>": 40} | dict.fromkeys(["a", "b", "c", "d"], 2)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"unseen": unseen, "unlabelled": 3}))
+    _, page = page_of([run], tmp_path / "report.html")
+    assert "Not judged: 49 tracks of 6 genres that the model doesn't know (<Zouk>, a, b, c, d, …)." in page.words
+    assert "3 tracks have no genre and count for nothing here." in page.words
+
+
+def test_confused_tracks_are_named_without_audio_where_none_is_read(make_run, write_confused, tmp_path: Path) -> None:
+    run = make_run("dnn")
+    write_confused(run, [{}, {"uri": "s3://bucket/R%26B/song.mp3", "artist": None}])
+    _, page = page_of([run], tmp_path / "report.html")
+    support = read_metrics(run)["per_genre"]["Folk"]["support"]
+    assert f"Folk taken for Rock: 3 of {support} tracks" in page.words
+    assert "1.mp3 by Idle Gardens track 1" in page.words
+    assert "song.mp3 track 2" in page.words
+    assert "Rock 70.0\xa0%, Folk 20.0\xa0%" in page.words
+    assert page.named("audio") == page.named("img") == []
+
+
+def test_confused_tracks_can_be_heard_and_seen_where_their_audio_is(
+    make_run, write_confused, write_clip, tmp_path: Path
+) -> None:
+    run, rotten = make_run("dnn"), tmp_path / "rotten.mp3"
+    rotten.write_bytes(b"no audio at all" * 100)
+    write_confused(run, [{"uri": write_clip(seconds=2).as_uri()}, {"uri": str(rotten)}, {"uri": "gone.mp3"}])
+    out = tmp_path / "report.html"
+    build_report([run], out, audio=Settings().audio)
+    page = Page(out.read_text())
+    [player], [picture] = page.named("audio"), page.named("img")
+    assert player["src"].startswith("data:audio/mpeg;base64,")
+    assert picture["src"].startswith("data:image/png;base64,")
+    assert picture["alt"] == "Mel spectrogram of the first 2 seconds of clip.wav"
+    assert "the audio can't be read: not audio that can be decoded" in page.words
+    assert "the audio is not at hand" in page.words
+    assert str(tmp_path) not in page.words
+    assert "mind the tracks' licences" in page.words
+    build_report([run], out, audio=Settings().audio, audio_mb=0)
+    assert "licences" not in Page(out.read_text()).words
+    assert Page(out.read_text()).named("audio") == []
+
+
+def test_an_experiment_can_stand_alone_or_beside_runs(make_run, experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    build_report([], out, experiment=experiment)
+    page = Page(out.read_text())
+    assert [svg["aria-label"] for svg in page.named("svg")] == [
+        "Accuracy of 2 models on the artist split with 95 % intervals; the table below holds the numbers"
+    ]
+    assert re.search("svm:<fma> ?51.0\xa0% 41.0 to 60.0", page.words)
+    assert "+11.0 +1.0 to +21.0: better" in page.words
+    assert "In ten seconds" not in page.words
+    build_report([make_run("dnn", epochs=1)], out, experiment=experiment)
+    page = Page(out.read_text())
+    assert "#experiment" in {link["href"] for link in page.named("a")}
+    assert "In ten seconds" in page.words
