@@ -45,7 +45,7 @@ EXTRAS = {
     "export": ["onnx>=1.23,<2", "onnxruntime>=1.32,<2", "tf2onnx>=1.17,<2"],
     # Judgement that people look at
     "report": ["jinja2>=3.1", "matplotlib>=3.9"],
-    # A page on loopback where a song is dropped; it draws and predicts besides: `genre-spark[features,train,report,serve]`
+    # A page on loopback where a song is dropped; it draws and predicts, too: `genre-spark[features,train,report,serve]`
     "serve": ["starlette>=0.49,<2", "uvicorn>=0.35,<1", "python-multipart>=0.0.20"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
