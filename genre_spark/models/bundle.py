@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.errors import BundleError, GenreSparkError
@@ -100,6 +100,17 @@ class BundleDescription(BaseModel):
     created: str = ""
     calibration: Calibration | None = None
     digest: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, content: Any) -> Any:
+        # JSON can say half a character, as "\ud800", which no page and no file takes.
+        try:
+            json.dumps(content, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:
+            around = error.object[max(0, error.start - 20) : error.end + 20]
+            raise ValueError(f"{around!a} holds a lone surrogate, which is no text") from None
+        return content
 
 
 @dataclass(frozen=True)
@@ -243,7 +254,7 @@ def _first_reason(error: Exception) -> str:
         return str(error).splitlines()[0]
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return " ".join(f"{where}: {first['msg']}".split())
+    return " ".join((f"{where}: {first['msg']}" if where else first["msg"]).split())
 
 
 def _check_seal(file: Path, raw: bytes, digest: object) -> None:

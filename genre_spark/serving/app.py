@@ -13,12 +13,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from genre_spark.errors import AudioCrashed, AudioError, GenreSparkError
+from genre_spark.errors import AudioCrashed, AudioError, GenreSparkError, ModelError
 from genre_spark.models.bundle import BundleDescription
 from genre_spark.serving.answers import Page, Song, error_as_json
 from genre_spark.serving.guards import SecurityHeaders, check_origin
@@ -75,6 +75,7 @@ class Server:
             Route("/", self._show_page),
             Route("/state", self._show_state),
             Route("/predict", self._predict, methods=["POST"]),
+            Route("/predict", self._show_form, methods=["GET"]),
             Mount("/static", StaticFiles(packages=[("genre_spark.serving", "static")])),
         ]
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
@@ -122,19 +123,23 @@ class Server:
     async def _show_state(self, request: Request) -> Response:
         return JSONResponse({"state": self.state})
 
+    async def _show_form(self, request: Request) -> Response:
+        # Who reloads an answer, or follows a link to it.
+        return RedirectResponse("/", 303)
+
     async def _predict(self, request: Request) -> Response:
         wants_page = "text/html" in request.headers.get("accept", "")
         try:
             check_origin(request)
-            song = await self._song(request)
-            if not wants_page:
-                return JSONResponse(song.as_json())
-            # matplotlib has its style for the whole process.
-            async with self._drawing:
-                return HTMLResponse(await asyncio.to_thread(self._page_of, song))
+            return await self._answer(request, wants_page)
         except ClientDisconnect:
             return Response(status_code=499)
-        except GenreSparkError as error:
+        except GenreSparkError as caught:
+            error: GenreSparkError = caught
+            if not isinstance(error, Refused | AudioError):
+                # It may name folders of this machine.
+                logger.error("%s", error)
+                error = ModelError("the server can't answer; its terminal says why")
             status = status_of(error)
             content, kind = json.dumps(error_as_json(error)), "application/json"
             if wants_page:
@@ -144,27 +149,35 @@ class Server:
             headers = {"retry-after": "5"} if status == 503 else None
             return answer(content, status, headers, kind)
 
-    async def _song(self, request: Request) -> Song:
-        """Take the file, wait for its turn, and listen to it."""
+    async def _answer(self, request: Request, wants_page: bool) -> Response:
+        """Answer if there is a place; it is given back when all is done, so that pictures have a queue too."""
         settings = self._settings
         if self._inside > settings.waiting:
             raise Busy(f"{self._inside} files are waiting already (serve.waiting={settings.waiting}); try again soon")
         self._inside += 1
         try:
-            async with (
-                received_file(
-                    request, self._folder, max_mb=settings.max_upload_mb, max_s=settings.max_upload_s
-                ) as upload,
-                self._my_turn(request),
-            ):
-                try:
-                    heard = await self._listen(upload.path)
-                except AudioError as error:
-                    # People know their file by their own name for it.
-                    raise type(error)(str(error).replace(str(upload.path), upload.name)) from None
-            return Song(upload.name, self._description.labels, heard)
+            song = await self._song(request)
+            if not wants_page:
+                return JSONResponse(song.as_json())
+            # matplotlib has its style for the whole process.
+            async with self._drawing:
+                return HTMLResponse(await asyncio.to_thread(self._page_of, song))
         finally:
             self._inside -= 1
+
+    async def _song(self, request: Request) -> Song:
+        """Take the file, wait for its turn, and listen to it."""
+        settings = self._settings
+        async with (
+            received_file(request, self._folder, max_mb=settings.max_upload_mb, max_s=settings.max_upload_s) as upload,
+            self._my_turn(request),
+        ):
+            try:
+                heard = await self._listen(upload.path)
+            except AudioError as error:
+                # People know their file by their own name for it.
+                raise type(error)(str(error).replace(str(upload.path), upload.name)) from None
+        return Song(upload.name, self._description.labels, heard)
 
     @contextlib.asynccontextmanager
     async def _my_turn(self, request: Request) -> AsyncIterator[None]:
@@ -189,8 +202,9 @@ class Server:
                     # It has died since the last file, or over this one.
                     self.state = "loading"
                     self.worker.start()
-                    if error := await self._load():
-                        raise NoModel(str(error))
+                    if await self._load():
+                        # `on_state` was told why: it names folders of this machine.
+                        raise NoModel("the model can't be loaded again; the server's terminal says why")
                 try:
                     return await asyncio.to_thread(self.worker.listen, path, n_genres, timeout_s)
                 except AudioCrashed:

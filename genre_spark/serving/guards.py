@@ -32,7 +32,8 @@ POLICY = "; ".join(
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # With `no-referrer` browsers call the origin of this page's own form `null`, as they do a stranger's.
+    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
@@ -81,8 +82,8 @@ def check_origin(request: Request) -> None:
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     host = request.headers["host"]
-    # `https`: behind a proxy. A plain form of a page without referrer has the origin `null`, as a sandboxed page of
-    # anybody has.
+    # `https`: behind a proxy. `null`: where a proxy or an extension forbids referrers; a sandboxed page of anybody has
+    # that origin too, and browsers that don't say `same-origin` beside it can't tell the two apart.
     is_own = origin in (None, f"http://{host}", f"https://{host}") or (origin == "null" and site == "same-origin")
     if not is_own or site not in (None, "same-origin"):
         raise ForeignOrigin("another web page sent this; drop the file on the page of this server")

@@ -31,6 +31,12 @@ class UploadTooLarge(Refused):
     status = 413
 
 
+class UploadNotStored(Refused):
+    """The file can't be written, as to a full disk."""
+
+    status = 507
+
+
 class NoForm(Refused):
     """The body is no form with a file."""
 

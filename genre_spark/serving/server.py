@@ -7,7 +7,7 @@ import sys
 import threading
 import webbrowser
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def serve(
     BundleError, ModelError
         If there is no such model, or it can't be loaded.
     EnvironmentSetupError
-        If the address can't be listened on.
+        If the address can't be listened on, or is that of all interfaces and no name is set under which to ask.
     KeyboardInterrupt
         At Ctrl-C and SIGTERM, when all has ended.
     """
@@ -114,9 +114,8 @@ def serve(
         )
     )
     with _listening(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listener.getsockname()[1]}/"
-        say(f"{address} (Ctrl-C ends it); loading the model, which takes some seconds")
+        address, elsewhere = shown_address(host, listener.getsockname(), settings.serve.host_names)
+        say(f"{address} (Ctrl-C ends it{elsewhere}); loading the model, which takes some seconds")
         if open_browser:
             # Some browsers keep who opened them waiting.
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
@@ -125,6 +124,36 @@ def serve(
         running.run(sockets=[listener])
     if failures:
         raise failures[0]
+
+
+def shown_address(host: str, bound: tuple, names: Sequence[str]) -> tuple[str, str]:
+    """Where the page is for a browser on this machine, and what to say of other machines.
+
+    Parameters
+    ----------
+    host : str
+        Address that was asked for.
+    bound : tuple
+        What the socket says of it, as `getsockname` does.
+    names : sequence of str
+        Further ones, of the settings.
+
+    Raises
+    ------
+    EnvironmentSetupError
+        If it is the address of all interfaces and there are no further names: other machines could only be refused.
+    """
+    elsewhere = ""
+    if ip_address(bound[0]).is_unspecified:
+        if not names:
+            raise EnvironmentSetupError(
+                f"--host {host}: the page would answer under no name that other machines know; give the address of "
+                "one interface, or the names: --set 'serve.host_names=[NAME_OR_ADDRESS]'"
+            )
+        # No browser can ask for all addresses.
+        host, elsewhere = "::1" if ":" in bound[0] else "127.0.0.1", f"; other machines ask for {', '.join(names)}"
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{bound[1]}/", elsewhere
 
 
 def _listening(host: str, port: int) -> socket.socket:

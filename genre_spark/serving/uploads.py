@@ -2,21 +2,29 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from genre_spark.serving.refusals import NoFile, NoForm, UploadTooLarge, UploadTooSlow
+from genre_spark.serving.refusals import NoFile, NoForm, UploadNotStored, UploadTooLarge, UploadTooSlow
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "file"
 # What a form adds to its file: boundaries, headers, other fields.
 _MOST_AROUND = 64_000
+# Each part costs the parser far more than its few bytes.
+_MOST_PARTS = 32
 _LONGEST_NAME = 120
+
+logger = logging.getLogger(__name__)
 
 
 class Upload(NamedTuple):
@@ -43,7 +51,7 @@ async def received_file(request: Request, folder: Path, *, max_mb: int, max_s: f
 
     Raises
     ------
-    NoForm, NoFile, UploadTooLarge, UploadTooSlow
+    NoForm, NoFile, UploadTooLarge, UploadTooSlow, UploadNotStored
     ClientDisconnect
         If the sender went away.
     """
@@ -57,16 +65,22 @@ async def received_file(request: Request, folder: Path, *, max_mb: int, max_s: f
         raise too_large
     path = folder / secrets.token_hex(16)
     try:
-        with path.open("xb") as file:
-            form = _Form(options[b"boundary"], file)
-            try:
-                async with asyncio.timeout(max_s):
-                    async for chunk in request.stream():
-                        form.feed(chunk)
-                        if form.n_file > most or form.n_bytes > most + _MOST_AROUND:
-                            raise too_large
-            except TimeoutError:
-                raise UploadTooSlow(f"the file didn't arrive within serve.max_upload_s={max_s:g}; try again") from None
+        try:
+            with path.open("xb") as file:
+                form = _Form(options[b"boundary"], file)
+                try:
+                    async with asyncio.timeout(max_s):
+                        async for chunk in request.stream():
+                            form.feed(chunk)
+                            if form.n_file > most:
+                                raise too_large
+                except TimeoutError:
+                    raise UploadTooSlow(
+                        f"the file didn't arrive within serve.max_upload_s={max_s:g}; try again"
+                    ) from None
+        except OSError as error:
+            logger.warning("an upload can't be stored (TMPDIR says where): %s", error)
+            raise UploadNotStored("the server can't store the file now; try again later, or a smaller one") from None
         yield Upload(path, form.finished_name())
     finally:
         path.unlink(missing_ok=True)
@@ -83,33 +97,36 @@ class _Form:
     """Parses a form as it comes and writes its one file."""
 
     def __init__(self, boundary: bytes, file: BinaryIO) -> None:
-        self.n_bytes = self.n_file = 0
+        self.n_file = self._n_bytes = self._n_parts = 0
         self._file = file
         self._name: bytes | None = None
         self._is_done = False
         self._in_file = False
         self._header: list[bytearray] = [bytearray(), bytearray()]
         self._headers: dict[bytes, bytes] = {}
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._part_begin,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value,
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._part_data,
-                "on_end": self._end,
-            },
-        )
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self._part_begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_end": self._end,
+        }
+        try:
+            self._parser = MultipartParser(boundary, callbacks)
+        except FormParserError as error:
+            raise NoForm(f"the form can't be read: {error}") from None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        self.n_bytes += len(chunk)
+        self._n_bytes += len(chunk)
         try:
             self._parser.write(chunk)
         except FormParserError as error:
             raise NoFile(f"the form can't be read: {error}") from None
+        if self._n_bytes - self.n_file > _MOST_AROUND:
+            raise NoFile(f"the form has more than {_MOST_AROUND:,} bytes beside its file; send the file alone")
 
     def finished_name(self) -> str:
         """Return the file's name, once all has come."""
@@ -121,6 +138,9 @@ class _Form:
 
     def _part_begin(self) -> None:
         self._headers, self._in_file = {}, False
+        self._n_parts += 1
+        if self._n_parts > _MOST_PARTS:
+            raise NoFile(f"the form has more than {_MOST_PARTS} parts; send the file alone")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header[0] += data[start:end]

@@ -21,6 +21,7 @@ MAX_MB = 1
 MAX_UPLOAD_S = 2.0
 MAX_PREDICT_S = 6.0
 WAITING = 1
+NAME = "music.example"
 
 
 @dataclass
@@ -74,6 +75,7 @@ def a_server(bundle: Path, folder: Path) -> Iterator[Served]:
     log = folder / "log"
     settings = {
         "max_upload_mb": MAX_MB, "max_upload_s": MAX_UPLOAD_S, "max_predict_s": MAX_PREDICT_S, "waiting": WAITING,
+        "host_names": f"[{NAME}]",
     }  # fmt: skip
     command = [Path(sys.executable).parent / "genre-spark", "serve", "--bundle", bundle, "--no-open"]
     command += [f"--set=serve.{name}={value}" for name, value in settings.items()]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import GENRES
-from tests.serving.conftest import MAX_MB, Served
+from tests.serving.conftest import MAX_MB, NAME, Served
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -51,7 +51,8 @@ DROP = """
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        args = ["--no-sandbox", "--disable-gpu", f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
         yield browser
         browser.close()
 
@@ -174,6 +175,23 @@ def test_without_scripts_it_is_a_form_like_any_other(
     page.set_input_files("#file", write_clip())
     page.get_by_role("button", name="Listen").click()
     assert page.locator("#genre").inner_text() in GENRES
+
+
+def test_the_form_works_under_a_name_that_is_not_loopback(
+    browser: Any, served: Served, write_clip: Callable[..., Path]
+) -> None:
+    # There browsers don't say `Sec-Fetch-Site`: the origin alone tells that the page is the server's own.
+    page = browser.new_page(java_script_enabled=False)
+    sent: list[Any] = []
+    page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
+    page.goto(f"http://{NAME}:{served.port}/")
+    page.set_input_files("#file", write_clip())
+    page.get_by_role("button", name="Listen").click()
+    assert page.locator("#genre").inner_text() in GENRES
+    headers = sent[0].all_headers()
+    assert headers["origin"] == f"http://{NAME}:{served.port}"
+    assert "sec-fetch-site" not in headers
+    page.close()
 
 
 def test_another_page_in_the_same_browser_can_neither_send_nor_read(

@@ -162,6 +162,22 @@ def test_every_answer_has_the_headers_that_guard_it(served: Served, path: str) -
     assert "server" not in headers
 
 
+def test_a_link_to_an_answer_leads_to_the_form(served: Served) -> None:
+    answer = httpx.get(f"{served.address}predict")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_who_waits_for_pictures_has_a_place_in_the_queue(served: Served, clip: Path) -> None:
+    with ThreadPoolExecutor(2) as senders:
+        pages = [senders.submit(served.post, clip, accept="text/html") for _ in range(2)]
+        wait(lambda: len(served.uploads()) == 2)
+        # Both have been listened to; what is left is to draw them, one after the other.
+        wait(lambda: not served.uploads())
+        assert_refused(served.post(clip), 503, "Busy", "serve.waiting=1")
+    assert [page.result().status_code for page in pages] == [200, 200]
+    assert served.post(clip).status_code == 200
+
+
 def test_files_beyond_the_queue_are_sent_away_at_once(served: Served, clip: Path) -> None:
     open_ones = [half_sent(served) for _ in range(2)]
     wait(lambda: len(served.uploads()) == 2)
@@ -254,6 +270,8 @@ def test_the_model_ends_with_a_server_that_is_killed(run: Path, tmp_path: Path) 
     [
         (["--host", "0.0.0.0"], "say --allow-remote too"),
         (["--host", "192.0.2.1", "--allow-remote"], "192.0.2.1:0: can't be listened on"),
+        (["--host", "0.0.0.0", "--allow-remote"], "--set 'serve.host_names=[NAME_OR_ADDRESS]'"),
+        (["--host", "::", "--allow-remote"], "--set 'serve.host_names=[NAME_OR_ADDRESS]'"),
         (["--bundle", "nowhere"], "nowhere: no bundle"),
         (["--precision", "0.123"], "0.123"),
     ],

@@ -1,8 +1,11 @@
 """Uploads that are too large, too slow, or lie about it."""
 
+import resource
 import socket
+import sys
 import time
 
+import httpx
 import pytest
 
 from genre_spark.serving.uploads import shown_name
@@ -81,6 +84,44 @@ def test_a_body_that_never_ends_is_given_up(served: Served, drips: bool) -> None
     assert answer.startswith(b"HTTP/1.1 408")
     assert MAX_UPLOAD_S <= time.monotonic() - begin < MAX_UPLOAD_S + 2
     wait(lambda: not served.uploads())
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        (b"--x\r\n\r\n\r\n" * 100_000, "more than 32 parts"),
+        (
+            FORM.replace(b"file", b"other") + bytes(900_000),
+            "64,000 bytes beside its file",
+        ),
+    ],
+)
+def test_a_form_that_is_not_about_its_file_is_refused_at_once(served: Served, parts: bytes, reason: str) -> None:
+    with served.connect() as connection:
+        connection.sendall(head(f"Content-Length: {len(parts) + len(FORM)}") + parts)
+        answer = answer_of(connection)
+    assert answer.startswith("HTTP/1.1 400")
+    assert reason in answer
+
+
+def test_a_boundary_that_is_too_long_is_refused(served: Served) -> None:
+    headers = {"content-type": f"multipart/form-data; boundary={'x' * 257}"}
+    answer = httpx.post(f"{served.address}predict", headers=headers, content=b"")
+    assert (answer.status_code, answer.json()["error"]) == (415, "NoForm")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is Linux's own")
+def test_a_file_that_can_not_be_written_is_refused(served: Served) -> None:
+    limits = resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        answer = httpx.post(f"{served.address}predict", files={"file": ("a.wav", bytes(900_000))})
+    finally:
+        resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, limits)
+    assert (answer.status_code, answer.json()["error"]) == (507, "UploadNotStored")
+    assert not served.uploads()
+    assert "File too large" in " ".join(served.log.read_text().split())
+    assert "Traceback" not in served.log.read_text()
 
 
 @pytest.mark.parametrize(
