@@ -67,6 +67,7 @@ def test_a_dataset_and_a_folder_are_looked_at_before_spark_starts(run: Path, dat
     assert (answer.exit_code, "lies in the run folder" in answer.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_held_against_a_dataset(run: Path, dataset: Any, tmp_path: Path) -> None:
     out = tmp_path / "[red] out"
     arguments = ["--bundle", run / "bundle", "--dataset", dataset.path, "--out", out]

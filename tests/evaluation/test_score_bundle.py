@@ -435,6 +435,7 @@ def test_a_file_that_is_cut_off_is_named_as_one_that_cannot_be_read(case: Case, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_a_worker_finds_wrong_with_a_dataset_is_said_in_its_own_words(
     case: Case, spark: Any, tmp_path: Path
 ) -> None:

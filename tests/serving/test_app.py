@@ -3,9 +3,12 @@
 import json
 import logging
 import shutil
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genre_spark.errors import BundleError, GenreSparkError
@@ -63,6 +66,44 @@ def test_visitors_learn_no_folders_of_the_machine(
     assert "/home" not in answer.text
     # The terminal does.
     assert SECRET in caplog.text + " ".join(map(str, told))
+
+
+class Quick(Broken):
+    """A process that has listened before it is asked."""
+
+    is_there = True
+
+    def listen(self, path: Path, n_genres: int, timeout_s: float) -> Heard:
+        even, shades = np.full(n_genres, 1 / n_genres), np.zeros((96, 40), np.uint8)
+        return Heard(1.0, True, even, even[np.newaxis], np.array([[0.0, 1.0]]), shades)
+
+
+def test_who_waits_for_pictures_has_a_place_in_the_queue(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws, drawn = threading.Event(), threading.Event()
+
+    def page_of(server: Server, song: object) -> str:
+        draws.set()
+        assert drawn.wait(60)
+        return "a page"
+
+    monkeypatch.setattr(Server, "_page_of", page_of)
+    server = Server(
+        Quick(run / "bundle", AudioSettings()), read_description(run / "bundle"), ServeSettings(waiting=0),
+        hosts=["127.0.0.1"],
+    )  # fmt: skip
+    with TestClient(server.app, base_url="http://127.0.0.1") as client, ThreadPoolExecutor(1) as visitor:
+
+        def ask(accept: str) -> tuple[int, str]:
+            answer = client.post("/predict", files={"file": ("a.wav", b"a")}, headers={"accept": accept})
+            return answer.status_code, answer.text
+
+        first = visitor.submit(ask, "text/html")
+        assert draws.wait(60)
+        status, text = ask("application/json")
+        assert (status, json.loads(text)["error"]) == (503, "Busy")
+        drawn.set()
+        assert first.result() == (200, "a page")
+        assert ask("application/json")[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -167,17 +167,6 @@ def test_a_link_to_an_answer_leads_to_the_form(served: Served) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
-def test_who_waits_for_pictures_has_a_place_in_the_queue(served: Served, clip: Path) -> None:
-    with ThreadPoolExecutor(2) as senders:
-        pages = [senders.submit(served.post, clip, accept="text/html") for _ in range(2)]
-        wait(lambda: len(served.uploads()) == 2)
-        # Both have been listened to; what is left is to draw them, one after the other.
-        wait(lambda: not served.uploads())
-        assert_refused(served.post(clip), 503, "Busy", "serve.waiting=1")
-    assert [page.result().status_code for page in pages] == [200, 200]
-    assert served.post(clip).status_code == 200
-
-
 def test_files_beyond_the_queue_are_sent_away_at_once(served: Served, clip: Path) -> None:
     open_ones = [half_sent(served) for _ in range(2)]
     wait(lambda: len(served.uploads()) == 2)
@@ -211,6 +200,7 @@ def test_the_folder_of_uploads_is_private(served: Served) -> None:
     wait(lambda: not served.uploads())
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_the_decoder_twice_costs_one_answer(served: Served, clip: Path, tmp_path: Path) -> None:
     # Small, and long enough to be killed over.
     soundfile.write(tmp_path / "long.flac", np.zeros(1_000 * 44_100, np.int16), 44_100)
@@ -238,6 +228,7 @@ def test_a_file_that_hangs_the_decoder_is_given_up_and_the_next_one_is_read(serv
     assert not served.uploads()
 
 
+@pytest.mark.slow
 def test_a_process_that_died_in_between_is_no_fault_of_the_next_file(served: Served, clip: Path) -> None:
     served.listener.kill()
     assert served.post(clip).status_code == 200
