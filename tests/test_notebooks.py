@@ -8,7 +8,7 @@ from nbclient import NotebookClient
 
 from genre_spark.dataset.store import Dataset
 from genre_spark.evaluation.confused import read_confused
-from genre_spark.evaluation.metrics import read_metrics
+from genre_spark.evaluation.metrics_file import read_metrics
 from genre_spark.evaluation.score import evaluate
 from genre_spark.evaluation.summary import percent
 from genre_spark.settings import Settings

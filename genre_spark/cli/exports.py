@@ -21,7 +21,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a trained model as .keras, SavedModel or ONNX, checked to give the same probabilities."""
-    from genre_spark.evaluation.metrics import METRICS, read_metrics
+    from genre_spark.evaluation.metrics_file import METRICS, read_metrics
     from genre_spark.models.bundle import DESCRIPTION, read_description
     from genre_spark.models.run import BUNDLE, EVALUATION
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genre_spark.errors import RunError
-from genre_spark.evaluation.metrics import evaluate_bundle_again, evaluate_run_again
+from genre_spark.evaluation.metrics_file import evaluate_bundle_again, evaluate_run_again
 from genre_spark.files import check_ordinary
 from genre_spark.models.run import EVALUATION
 

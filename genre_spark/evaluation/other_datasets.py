@@ -16,7 +16,7 @@ from rich.text import Text
 
 from genre_spark.errors import RunError
 from genre_spark.evaluation.judged import Judged, what_was_judged
-from genre_spark.evaluation.metrics import evaluate_bundle_again, read_evaluation
+from genre_spark.evaluation.metrics_file import evaluate_bundle_again, read_evaluation
 from genre_spark.evaluation.summary import ABSENT, thousands
 from genre_spark.files import printable
 from genre_spark.models.run import RUN_RECORD

@@ -20,7 +20,8 @@ from genre_spark.evaluation.confused import CONFUSED, confused_pairs, confused_t
 from genre_spark.evaluation.counts import count_answers, count_groups, count_reliability
 from genre_spark.evaluation.figures import confusion_figure, save_png
 from genre_spark.evaluation.judgement import Judgement, judge_bundle, judge_run
-from genre_spark.evaluation.metrics import CONFUSION, METRICS, build_metrics, write_metrics
+from genre_spark.evaluation.metrics import build_metrics
+from genre_spark.evaluation.metrics_file import CONFUSION, METRICS, write_metrics
 from genre_spark.evaluation.scoring import scored
 from genre_spark.files import is_leftover, replace_folder, staging_folder
 from genre_spark.filesystems import is_remote, local_path, masked

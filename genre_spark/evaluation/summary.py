@@ -15,7 +15,7 @@ from genre_spark.corpora.leaks import LeakAudit
 from genre_spark.corpora.tracks import PARTS
 from genre_spark.errors import RunError
 from genre_spark.evaluation.judged import Judged, what_was_judged
-from genre_spark.evaluation.metrics import read_metrics
+from genre_spark.evaluation.metrics_file import read_metrics
 from genre_spark.evaluation.study import STUDY, STUDY_DATA, StudyModel
 from genre_spark.models.run import HISTORY, RunRecord, read_history, read_run_record
 

@@ -12,7 +12,8 @@ from genre_spark.corpora.groups import KINDS, Kind
 from genre_spark.corpora.leaks import BorderLeak, KindLeak, LeakAudit, LeakExample
 from genre_spark.evaluation.confused import CONFUSED, CONFUSED_SCHEMA
 from genre_spark.evaluation.effective_sample import GroupCounts
-from genre_spark.evaluation.metrics import build_metrics, write_metrics
+from genre_spark.evaluation.metrics import build_metrics
+from genre_spark.evaluation.metrics_file import write_metrics
 from genre_spark.models.reliability import ReliabilityBin
 from genre_spark.models.run import EVALUATION, RunRecord, write_history, write_run_record
 from genre_spark.settings import Settings

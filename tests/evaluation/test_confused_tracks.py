@@ -6,7 +6,7 @@ import pytest
 from genre_spark.errors import RunError
 from genre_spark.evaluation.confused import read_confused
 from genre_spark.evaluation.confused_tracks import HEARD_PER_PAIR, ShownPair, confused_pairs, left_out, with_excerpts
-from genre_spark.evaluation.metrics import read_metrics
+from genre_spark.evaluation.metrics_file import read_metrics
 from genre_spark.evaluation.track_excerpts import Excerpt
 from genre_spark.settings import Settings
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from genre_spark.errors import RunError
-from genre_spark.evaluation.metrics import read_evaluation, read_metrics
+from genre_spark.evaluation.metrics_file import read_evaluation, read_metrics
 from genre_spark.evaluation.other_datasets import other_dataset_rows, print_other_datasets
 
 

@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import binom
 
 from genre_spark.errors import RunError
-from genre_spark.evaluation.metrics import build_metrics, read_metrics, write_metrics
+from genre_spark.evaluation.metrics import build_metrics
+from genre_spark.evaluation.metrics_file import read_metrics, write_metrics
 from genre_spark.evaluation.report import build_report
 from genre_spark.evaluation.study import STUDY, STUDY_DATA
 from genre_spark.models.run import read_run_record, write_run_record

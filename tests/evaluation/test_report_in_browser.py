@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from genre_spark.evaluation.metrics import build_metrics, read_evaluation, read_metrics, write_metrics
+from genre_spark.evaluation.metrics import build_metrics
+from genre_spark.evaluation.metrics_file import read_evaluation, read_metrics, write_metrics
 from genre_spark.evaluation.report import build_report
 from genre_spark.models.run import read_run_record, write_run_record
 from genre_spark.settings import Settings

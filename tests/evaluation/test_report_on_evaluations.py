@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from genre_spark.errors import RunError
-from genre_spark.evaluation.metrics import read_evaluation
+from genre_spark.evaluation.metrics_file import read_evaluation
 from genre_spark.evaluation.report import build_report
 from genre_spark.settings import Settings
 from tests.evaluation.test_report import Page

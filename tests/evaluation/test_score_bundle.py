@@ -19,7 +19,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from genre_spark.dataset.store import Dataset
 from genre_spark.errors import DatasetError, RunError
 from genre_spark.evaluation.confused import read_confused
-from genre_spark.evaluation.metrics import read_evaluation, read_metrics
+from genre_spark.evaluation.metrics_file import read_evaluation, read_metrics
 from genre_spark.evaluation.report import build_report
 from genre_spark.evaluation.score import check_out, evaluate_bundle
 from genre_spark.features.spec import Segments

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from genre_spark.errors import RunError
-from genre_spark.evaluation.metrics import read_metrics
+from genre_spark.evaluation.metrics_file import read_metrics
 from genre_spark.evaluation.summary import duration, percent, points, print_summary, summary_rows
 
 
