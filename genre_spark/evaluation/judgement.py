@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genre_spark.corpora.groups import group_tracks, value_codes
-from genre_spark.corpora.splits import audio_digest, read_split
+from genre_spark.corpora.splits import audio_digest, read_split, split_digest
 from genre_spark.dataset.store import Dataset
 from genre_spark.errors import DatasetError, GenreSparkError, RunError
 from genre_spark.evaluation.counts import Counted
 from genre_spark.models.bundle import BundleDescription
-from genre_spark.models.run import BUNDLE, RUN_RECORD, SPLIT, RunRecord
+from genre_spark.models.run import BUNDLE, RUN_RECORD, SPLIT, RunRecord, read_run_record
 
 # The part of a dataset that belongs to no split: all its tracks whose genre the model knows.
 ALL = "all"
@@ -52,6 +52,8 @@ class Judgement:
         Whether nearly all of these tracks name one, so that the groups tell which tracks stand or fall together.
     title : str
         For figures.
+    heard : int, optional
+        How many of the judged tracks the model was trained on; None where that can't be known.
     """
 
     bundle: Path
@@ -63,6 +65,7 @@ class Judgement:
     artists: int
     knows_artists: bool
     title: str
+    heard: int | None = None
 
     def check_complete(self, counted: Counted) -> None:
         """Refuse predictions that are not of the tracks that were asked for.
@@ -88,12 +91,16 @@ def judge_run(run: Path, record: RunRecord, description: BundleDescription, data
     DatasetError
         If the dataset lacks the feature, or holds a track twice.
     RunError
-        If it holds other numbers or other tracks than the run was trained on.
+        If it holds other numbers or other tracks than the run was trained on, or if bundle, split and record are not
+        those of one run.
     """
+    _check_whole(run, record, description)
     spec = dataset.spec(record.feature)
     if spec.digest != record.spec_digest:
         raise RunError(f"{dataset}: {spec.name} was extracted anew with other numbers; train {run} again")
     split, tracks = read_split(run / SPLIT), _tracks_of(dataset)
+    if split_digest(split) != record.split_digest:
+        raise RunError(f"{run / SPLIT}: is not the split that {run} was trained on; put its own back, or train again")
     if audio_digest(tracks, split) != record.tracks_digest:
         raise RunError(f"{dataset}: holds other tracks than {run} was trained on, or others' audio; train again")
     # The digest says that all tracks of the split are there: sorted alike, row belongs to row.
@@ -138,7 +145,7 @@ def judge_bundle(bundle: Path, description: BundleDescription, dataset: Dataset)
             f"{dataset}: none of its genres is known to the model of {bundle}. The dataset has {_some(sorted(found))}; "
             f"the model knows {_some(description.labels)}"
         )
-    _warn_of_training_tracks(bundle, tracks.filter(is_known), dataset)
+    heard = _training_tracks(bundle, description, tracks.filter(is_known), dataset)
     artists, knows_artists = _artists(tracks, is_known)
     truth = pa.table(
         {
@@ -158,7 +165,23 @@ def judge_bundle(bundle: Path, description: BundleDescription, dataset: Dataset)
         artists=artists,
         knows_artists=knows_artists,
         title=f"{description.architecture}: {n_known:,} tracks of another dataset",
+        heard=heard,
     )
+
+
+def _check_whole(run: Path, record: RunRecord, description: BundleDescription) -> None:
+    """Refuse the bundle of another run: what it was trained on may be what this one kept back."""
+    for what, found, wanted in (
+        ("model", description.architecture, record.model),
+        ("spec", description.spec_digest, record.spec_digest),
+        ("split", description.split_digest, record.split_digest),
+        ("labels", list(description.labels), record.labels),
+    ):
+        if found != wanted:
+            raise RunError(
+                f"{run / BUNDLE}: is the bundle of another run: its {what} is {found!r}, the run's {wanted!r}; put the "
+                "run's own back, or judge this one with `genre-spark evaluate --bundle`"
+            )
 
 
 def _tracks_of(dataset: Dataset) -> pa.Table:
@@ -181,23 +204,25 @@ def _artists(tracks: pa.Table, judged: pa.ChunkedArray) -> tuple[int, bool]:
     return len(np.unique(named)), len(named) >= max(1, _NAMED_AT_LEAST * len(codes))
 
 
-def _warn_of_training_tracks(bundle: Path, judged: pa.Table, dataset: Dataset) -> None:
-    """Warn if the bundle lies in the run that made it, and tracks that it was trained on are judged."""
+def _training_tracks(bundle: Path, description: BundleDescription, judged: pa.Table, dataset: Dataset) -> int | None:
+    """Count the judged tracks that the bundle was trained on, and warn of them; the run that made it knows them."""
     run = bundle.resolve().parent
     if not (run / RUN_RECORD).is_file():
-        return
+        return None
     try:
         split = read_split(run / SPLIT)
+        _check_whole(run, read_run_record(run), description)
     except GenreSparkError:
-        return  # the bundle is all that is asked for
+        return None  # the bundle is all that is asked for
     training = split["track_id"].filter(pc.equal(split["part"], "training"))
-    heard = pc.sum(pc.is_in(judged["track_id"], training.combine_chunks())).as_py()
+    heard: int = pc.sum(pc.is_in(judged["track_id"], training.combine_chunks())).as_py()
     if heard:
         logger.warning(
             "%s: of %d judged tracks, %d have the track_id of one that the model was trained on, which flatters it; "
             "`genre-spark evaluate --run %s` judges it on others",
             dataset, judged.num_rows, heard, run,
         )  # fmt: skip
+    return heard
 
 
 def _some(names: Sequence[str], most: int = 10) -> str:

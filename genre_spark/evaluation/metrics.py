@@ -154,8 +154,8 @@ def build_metrics(
         with an interval each, `support`), `macro_f1` (the plain mean over all labels; of the part "all" over those that
         occur), `macro_f1_interval`, `accuracy_interval_by_artist` and `artists` (how many), `chance` (1 / number of
         labels), `parts` (accuracy and n of each), `ece` (expected calibration error), `reliability` (the table behind
-        it), and None for `dataset`, `bundle`, `model`, `feature`, `unseen` and `unlabelled`, which only the evaluation
-        of a bundle knows; None for all that isn't known.
+        it), and None for `dataset`, `bundle`, `model`, `feature`, `heard`, `unseen` and `unlabelled`, which only the
+        evaluation of a bundle knows; None for all that isn't known.
         Intervals are 95 % ones: Wilson's from counts of tracks; over artists, Wilson's of as many tracks as those of
         whole artists are worth (`genre_spark.evaluation.effective_sample`); of macro-F1 approximate ones by the
         bootstrap (`genre_spark.evaluation.count_bootstrap`).
@@ -198,6 +198,7 @@ def build_metrics(
         "bundle": None,
         "model": None,
         "feature": None,
+        "heard": None,
         "unseen": None,
         "unlabelled": None,
     }

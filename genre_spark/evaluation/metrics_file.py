@@ -72,6 +72,8 @@ class _MetricsFile(BaseModel):
     bundle: str | None = None
     model: str | None = None
     feature: str | None = None
+    # Of the judged tracks, those that the bundle was trained on; null where that isn't known.
+    heard: int | None = None
     unseen: dict[str, int] | None = None
     unlabelled: int | None = None
 

@@ -133,6 +133,7 @@ def evaluate_bundle(
     -------
     dict
         As `metrics.json` holds it, with `dataset`, `bundle` (its digest), `model` (its architecture), `feature`,
+        `heard` (how many of the judged tracks the model was trained on; None where the bundle doesn't lie in its run),
         `unseen` and `unlabelled`.
 
     Raises
@@ -153,6 +154,7 @@ def evaluate_bundle(
         bundle=judgement.description.digest,
         model=judgement.description.architecture,
         feature=judgement.description.spec.name,
+        heard=judgement.heard,
     )
 
 

@@ -12,15 +12,17 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import classification_report, confusion_matrix
 
-from genre_spark.corpora.splits import read_split, write_split
+from genre_spark.corpora.splits import read_split, split_digest, write_split
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.errors import BundleError, DatasetError, RunError
 from genre_spark.evaluation.confused import read_confused
+from genre_spark.evaluation.judgement import judge_run
 from genre_spark.evaluation.score import evaluate, evaluate_bundle
-from genre_spark.models.bundle import load_bundle, save_bundle
+from genre_spark.models.bundle import load_bundle, read_description, save_bundle
 from genre_spark.models.calibration import Calibration
 from genre_spark.models.predict import Prediction, predict_files
+from genre_spark.models.run import read_run_record
 from genre_spark.models.train import train
 from genre_spark.settings import Settings
 from tests.evaluation.known_answers import write_dataset
@@ -112,13 +114,16 @@ def test_the_bins_are_those_of_a_direct_count_on_the_predictions(run: Path) -> N
     assert found["ece"] == pytest.approx((counts[filled] * np.abs(accuracy - mean)).sum() / counts.sum(), abs=1e-9)
 
 
+def rewrite_bundle(folder: Path, changes: dict[str, object]) -> None:
+    scaler, bundle = Scaler.load(folder / "scaler.npz"), load_bundle(folder)
+    save_bundle(folder, bundle.model, scaler, bundle.description.model_copy(update=changes))
+
+
 def warmed(run: Path, path: Path, **calibration: object) -> Path:
     """The same run, whose bundle has a calibration."""
     again = Path(shutil.copytree(run, path))
-    scaler, bundle = Scaler.load(run / "bundle" / "scaler.npz"), load_bundle(run / "bundle")
     chosen = Calibration.model_validate({"n": 100, "ece_before": 0.2, "ece_after": 0.1, **calibration})
-    description = bundle.description.model_copy(update={"calibration": chosen})
-    save_bundle(again / "bundle", bundle.model, scaler, description)
+    rewrite_bundle(again / "bundle", {"calibration": chosen})
     return again
 
 
@@ -171,9 +176,12 @@ def with_parts(run: Path, path: Path, part_of: Callable[[str, str], str]) -> Pat
     again = Path(shutil.copytree(run, path))
     split = read_split(run / "split.parquet")
     parts = [part_of(row["track_id"], row["genre"]) for row in split.to_pylist()]
-    write_split(split.set_column(2, split.schema.field(2), [parts]), again / "split.parquet")
-    record = json.loads((again / "run.json").read_text()) | {"tracks": dict(Counter(parts))}
+    changed = split.set_column(2, split.schema.field(2), [parts])
+    write_split(changed, again / "split.parquet")
+    named = {"split_digest": split_digest(changed)}
+    record = json.loads((again / "run.json").read_text()) | {"tracks": dict(Counter(parts))} | named
     (again / "run.json").write_text(json.dumps(record))
+    rewrite_bundle(again / "bundle", named)
     return again
 
 
@@ -213,6 +221,7 @@ def test_a_bundle_that_is_held_against_its_own_dataset_is_said_to_know_it(
         f"of {found['n']} judged tracks, {n_training} have the track_id of one that the model was trained on"
         in caplog.text
     )
+    assert found["heard"] == n_training
     assert found["n"] == sum(part["n"] for part in metrics(run)["parts"].values())
     assert found["unseen"] == {}
     hits = sum(part["accuracy"] * part["n"] for part in metrics(run)["parts"].values())
@@ -234,8 +243,9 @@ def test_single_tracks_of_the_training_in_another_dataset_are_counted(
     caplog.clear()
     strangers = [track | {"track_id": f"other {number}"} for number, track in enumerate(chosen)]
     other = write_dataset(tmp_path / "strangers", strangers, tensors, spec=spec)
-    evaluate_bundle(spark, run / "bundle", other.path, tmp_path / "out", settings.evaluate)
+    found = evaluate_bundle(spark, run / "bundle", other.path, tmp_path / "out", settings.evaluate)
     assert not caplog.records
+    assert found["heard"] == 0
 
 
 def test_artists_are_artists_whatever_the_split_was_grouped_by(
@@ -292,6 +302,34 @@ def test_an_altered_bundle_is_refused(run: Path, settings: Settings, spark: obje
         file.write(b"x")
     with pytest.raises(BundleError, match=r"model\.weights\.h5 is not the file that was written"):
         evaluate(spark, broken, settings.evaluate)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split_digest": "0" * 16}, "its split is '0000000000000000', the run's '"),
+        ({"architecture": "linear518"}, "its model is 'linear518', the run's 'dnn'"),
+        ({"labels": ["a", "b", "c"]}, r"its labels is \['a', 'b', 'c'\], the run's \['Folk'"),
+    ],
+)
+def test_the_bundle_of_another_run_is_refused(
+    run: Path, dataset: Dataset, changes: dict[str, object], message: str
+) -> None:
+    """It may have been trained on the very tracks that this run kept back."""
+    description = read_description(run / "bundle").model_copy(update=changes)
+    with pytest.raises(RunError, match=f"bundle: is the bundle of another run: {message}"):
+        judge_run(run, read_run_record(run), description, dataset, "test")
+
+
+def test_another_split_than_the_runs_is_refused(run: Path, dataset: Dataset, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "run"))
+    split = read_split(run / "split.parquet")
+    parts = split["part"].to_pylist()
+    swapped = [*parts[1:], parts[0]]
+    assert swapped != parts
+    write_split(split.set_column(2, split.schema.field(2), [swapped]), other / "split.parquet")
+    with pytest.raises(RunError, match=r"split\.parquet: is not the split that .* was trained on"):
+        judge_run(other, read_run_record(other), read_description(other / "bundle"), dataset, "test")
 
 
 def test_other_tracks_under_the_same_name_are_refused(
