@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from genre_spark.errors import SettingsError
 from genre_spark.settings_sections import (
@@ -27,6 +27,7 @@ from genre_spark.settings_sections import (
     SyntheticSettings,
     TrainSettings,
 )
+from genre_spark.yaml_files import read_mapping
 
 __all__ = [
     "AudioSettings",
@@ -86,8 +87,8 @@ def load_settings(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> 
     SettingsError
         If a file is missing or no YAML mapping, a key is unknown, or a value is wrong; the message names it.
     """
-    for file in files:
-        _check_yaml(file)
+    # Each is read once: a pipe, such as bash's <(...), holds its text only once.
+    contents = [_read_settings(file) for file in files]
 
     class FromFiles(Settings):
         @classmethod
@@ -100,7 +101,7 @@ def load_settings(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> 
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             # Sources are merged deeply, the first wins: a file each, the last file first.
-            return init_settings, *(YamlConfigSettingsSource(settings_cls, file) for file in reversed(files))
+            return init_settings, *(InitSettingsSource(settings_cls, content) for content in reversed(contents))
 
     try:
         loaded = FromFiles(**_nested(overrides))
@@ -109,18 +110,12 @@ def load_settings(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> 
     return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
 
 
-def _check_yaml(file: Path) -> None:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{file}: settings can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if content is not None and not isinstance(content, dict):
-        raise SettingsError(f"{file}: settings must be a mapping of sections, not {type(content).__name__}")
-    for key in content or {}:
+def _read_settings(file: Path) -> dict[str, Any]:
+    content = read_mapping(file, "settings", SettingsError)
+    for key in content:
         if not isinstance(key, str):
             raise SettingsError(f"{file}: unknown setting {key!r}; known are {', '.join(_known_keys(()))}")
+    return content
 
 
 def _nested(overrides: Sequence[str]) -> dict[str, Any]:

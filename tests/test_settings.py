@@ -1,5 +1,7 @@
 """Settings: what wins over what, and that every refusal names the key and the value."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -161,10 +163,12 @@ def test_a_wrong_value_in_a_file_is_refused_with_the_file(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "settings must be a mapping of sections, not list"),
-        ("just words", "settings must be a mapping of sections, not str"),
+        ("- a\n- b\n", "settings must be a mapping, not list"),
+        ("just words", "settings must be a mapping, not str"),
         ("split: [", "not YAML"),
         ("1: 2", "unknown setting 1; known are audio, audit, evaluate"),
+        ("split: {seed: 1}\ntrain: {}\nsplit: {folds: 3}\n", "not YAML: key 'split' stands there twice"),
+        ("split:\n  seed: 1\n  seed: 2\n", "not YAML: key 'seed' stands there twice in"),
         ("a: !!python/object/apply:os.getcwd []", "not YAML: could not determine a constructor"),
     ],
 )
@@ -177,6 +181,20 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
     assert (
         refusal([tmp_path / "no.yaml"]) == f"{tmp_path / 'no.yaml'}: settings can't be read: No such file or directory"
     )
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path):
+    """As bash's `--config <(...)` gives one: it holds its text only once."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=["split: {seed: 7}\n"]).start()
+    assert load_settings([pipe]).split.seed == 7
+
+
+def test_an_alias_may_be_merged_into_several_sections(write):
+    file = write("models:\n  dnn: &few {epochs: 3, batch_size: 8}\n  cnn1d: {<<: *few, epochs: 4}\n")
+    models = load_settings([file]).models
+    assert (models.cnn1d.epochs, models.cnn1d.batch_size) == (4, 8)
 
 
 def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):

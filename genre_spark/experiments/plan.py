@@ -20,6 +20,7 @@ from genre_spark.corpora.splits import Scheme
 from genre_spark.errors import ExperimentError, ModelError
 from genre_spark.models.architectures import ARCHITECTURES, find_architecture
 from genre_spark.settings import Settings
+from genre_spark.yaml_files import read_mapping
 
 Method = Literal["majority", "logistic", "lda", "svm", "boosting"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -145,14 +146,7 @@ def read_experiment(file: Path) -> Experiment:
     ExperimentError
         If the file is missing or no YAML, a key or a model is unknown, or something stands there twice.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExperimentError(f"{file}: can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ExperimentError(f"{file}: must be a mapping with models, splits and seeds")
+    content = read_mapping(file, "an experiment", ExperimentError)
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
