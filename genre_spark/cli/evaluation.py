@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from genre_spark.evaluation.judged import interval_of_accuracy
 from genre_spark.files import printable
 
 # Genres that the model doesn't know are all in metrics.json; a line has room for some.
@@ -22,9 +23,10 @@ def outcome_line(model: str, metrics: Mapping[str, Any], out: str | Path) -> str
         Folder of the evaluation.
     """
     part = "" if metrics["part"] == "all" else f"{metrics['part']} "
-    low, high = metrics["accuracy_interval"]
+    low, high = interval_of_accuracy(metrics)
+    over = f" over {metrics['artists']} artists" if metrics.get("accuracy_interval_by_artist") else ""
     line = (
-        f"{model}: {metrics['accuracy']:.1%} of {metrics['n']} {part}tracks right ({low:.1%} to {high:.1%}, "
+        f"{model}: {metrics['accuracy']:.1%} of {metrics['n']} {part}tracks right ({low:.1%} to {high:.1%}{over}, "
         f"chance {metrics['chance']:.1%}, calibration error {metrics['ece']:.1%})"
     )
     apart = []

@@ -21,6 +21,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a trained model as .keras, SavedModel or ONNX, checked to give the same probabilities."""
+    from genre_spark.evaluation.judged import interval_of_accuracy
     from genre_spark.evaluation.metrics_file import METRICS, read_metrics
     from genre_spark.models.bundle import DESCRIPTION, read_description
     from genre_spark.models.run import BUNDLE, EVALUATION
@@ -30,7 +31,7 @@ def export(
     metrics = None
     if is_run and (source / EVALUATION / METRICS).exists():
         found = read_metrics(source)
-        low, high = found["accuracy_interval"]
+        low, high = interval_of_accuracy(found)
         metrics = {name: found[name] for name in ("accuracy", "n", "chance", "macro_f1")}
         metrics |= {"accuracy_low": low, "accuracy_high": high}
     from genre_spark.models.export import export_model

@@ -74,6 +74,8 @@ def predict(
     from genre_spark.models.calibration import threshold_of
 
     settings = read_settings(config, set_)
+    if sys.stdout is None:
+        fail("standard output is closed (>&-), where the answers go; send them to a file: > answers.json")
     if hop is not None and not timeline:
         fail(f"--hop {hop:g} is about a timeline: add --timeline")
     description = read_description(bundle)  # before the seconds that Keras takes to start

@@ -86,8 +86,15 @@ async def received_file(request: Request, folder: Path, *, max_mb: int, max_s: f
         path.unlink(missing_ok=True)
 
 
+# What browsers write in place of these in a file's name, and nothing else
+# (https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data).
+_ESCAPED_BY_BROWSERS = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}
+
+
 def shown_name(sent: bytes) -> str:
     """Turn what a sender calls its file into a name that can be shown: no folders, nothing that isn't printable."""
+    for written, meant in _ESCAPED_BY_BROWSERS.items():
+        sent = sent.replace(written, meant)
     last = sent.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
     name = " ".join("".join(char if char.isprintable() else " " for char in last).split())
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -23,6 +23,12 @@ def test_the_line_says_how_many_were_right_and_how_sure_that_is() -> None:
     assert "75.0% of 8 test tracks right" in outcome_line("dnn", of_run, Path("out"))
 
 
+def test_the_interval_is_the_one_over_artists_where_it_is_known() -> None:
+    """Tracks of an artist are right or wrong together: over tracks it would be too narrow."""
+    by_artist = METRICS | {"accuracy_interval_by_artist": [0.312, 0.955], "artists": 12}
+    assert "tracks right (31.2% to 95.5% over 12 artists, chance" in outcome_line("dnn", by_artist, Path("out"))
+
+
 def test_the_line_names_what_was_predicted_and_not_counted() -> None:
     unseen = {"Techno\x1b[2J": 40, "Ska": 3, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}
     line = outcome_line("dnn", METRICS | {"unseen": unseen, "unlabelled": 12}, Path("out"))

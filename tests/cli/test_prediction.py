@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +48,14 @@ def test_a_folder_and_a_pattern_are_their_files(run: Path, clips: Path) -> None:
     found = json.loads(answer.stdout)
     assert [Path(each["path"]).name for each in found] == ["broken.mp3", "clip.wav", "song.wav", "clip.wav", "song.wav"]
     assert [each.get("error") for each in found] == ["AudioUndecodable", None, None, None, None]
+
+
+def test_a_closed_standard_output_is_named(run: Path, clips: Path) -> None:
+    command = [Path(sys.executable).with_name("genre-spark"), "predict", "--bundle", run / "bundle", clips / "clip.wav"]
+    closed = ["sh", "-c", '"$@" >&-', "sh", *map(str, command)]
+    answer = subprocess.run(closed, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: standard output is closed")
 
 
 def test_a_folder_without_audio_is_refused_by_name(run: Path, tmp_path: Path) -> None:

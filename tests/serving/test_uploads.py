@@ -133,6 +133,7 @@ def test_a_file_that_can_not_be_written_is_refused(served: Served) -> None:
         ("Für Elise.ogg".encode(), "Für Elise.ogg"),
         ("gpj.\u202e3pm".encode(), "gpj. 3pm"),
         (b"a\x00\x1b[31mb", "a [31mb"),
+        (b"12%22 mix %0A%20.mp3", '12" mix %20.mp3'),  # as browsers send a quotation mark and a line's end
         (b"\xff\xfe", "\ufffd\ufffd"),
         (b"folder/", ""),
         (b"a" * 500, "a" * 119 + "…"),
