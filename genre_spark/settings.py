@@ -153,7 +153,11 @@ def _one_line(error: ValidationError, files: Sequence[Path]) -> str:
         known = _known_keys(parents)
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {'.'.join([*parents, close[0]])}?" if close else f"known are {', '.join(known)}"
+        if parents in ([], ["train"]) and key in ModelSettings.model_fields:
+            hint = f"it is one of each model: models.dnn.{key}, for instance"
         return f"unknown setting {where}{source}; {hint}"
+    if first["type"] in ("tuple_type", "list_type"):
+        return f"setting {where}={first['input']!r}{source}: must be a list; write [{first['input']}]"
     return f"setting {where}={first['input']!r}{source}: {first['msg']}"
 
 

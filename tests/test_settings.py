@@ -151,6 +151,22 @@ def test_an_override_that_can_not_be_read_is_refused_as_it_was_typed(override, m
     assert refusal(overrides=[override]) == message
 
 
+@pytest.mark.parametrize("wrong", ["train.epochs", "epochs", "train.learning_rate"])
+def test_what_each_model_has_of_its_own_is_found_there(wrong):
+    key = wrong.rpartition(".")[2]
+    assert (
+        refusal(overrides=[f"{wrong}=3"])
+        == f"unknown setting {wrong}; it is one of each model: models.dnn.{key}, for instance"
+    )
+
+
+def test_a_word_where_a_list_belongs_is_refused_in_the_words_of_yaml():
+    assert (
+        refusal(overrides=["split.group_by=artist"])
+        == "setting split.group_by='artist': must be a list; write [artist]"
+    )
+
+
 def test_an_override_below_a_plain_value_is_refused():
     assert "split was set to a value before" in refusal(overrides=["split=1", "split.seed=2"])
 

@@ -8,6 +8,7 @@ settings: {train: {seed: 0}}             # what differs from the settings that a
 settings_of: {cnn2d: {train: {schedule: cosine}}}  # and what is one model's alone
 """
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,17 +151,18 @@ def read_experiment(file: Path) -> Experiment:
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ExperimentError(f"{file}: {where}: {first['msg']}, not {first['input']!r}") from None
-    try:
-        for model in experiment.models:
+        raise ExperimentError(f"{file}: {_in_words(error)}") from None
+    for model in experiment.models:
+        try:
             if method_of(model) is None:
                 find_architecture(model)
-    except (ExperimentError, ModelError) as error:
-        methods = ", ".join(f"{method}:FEATURE" for method in METHODS[1:])
-        known = f"; known are {', '.join(ARCHITECTURES)}, majority, {methods}" if "known are" not in str(error) else ""
-        raise ExperimentError(f"{file}: models: {error}{known}") from None
+        except ExperimentError as error:
+            raise ExperimentError(f"{file}: models: {error}") from None
+        except ModelError:
+            methods = ", ".join(f"{method}:FEATURE" for method in METHODS[1:])
+            raise ExperimentError(
+                f"{file}: models: unknown model {model!r}; known are {', '.join(ARCHITECTURES)}, majority, {methods}"
+            ) from None
     for key in ("models", "splits", "seeds"):
         values = getattr(experiment, key)
         twice = [value for position, value in enumerate(values) if value in values[:position]]
@@ -172,6 +174,28 @@ def read_experiment(file: Path) -> Experiment:
     if experiment.compared_with not in experiment.models:
         raise ExperimentError(f"{file}: reference: {experiment.reference!r} is none of the models")
     return experiment
+
+
+def _in_words(error: ValidationError) -> str:
+    """Say what is wrong first: pydantic speaks of tuples, which YAML doesn't have."""
+    found = error.errors(include_url=False)
+    # A key that is misspelt is both unknown and missing.
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+    *_, key = where = [str(part) for part in first["loc"] if part != "[key]"]
+    if first["type"] == "extra_forbidden":
+        known = sorted(Experiment.model_fields)
+        close = difflib.get_close_matches(key, known, n=1)
+        return f"unknown key {key!r}; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
+    if first["type"] == "missing":
+        return f"{key} is missing; an experiment needs models and splits"
+    if first["type"] in ("tuple_type", "list_type"):
+        return f"{key}: must be a list, not {first['input']!r}; write {key}: [{first['input']}]"
+    if where[0] == "settings_of" and first["type"] == "literal_error":
+        return (
+            f"{'.'.join(where)}: must be a section of the settings, train or models; "
+            f"for instance settings_of: {{{where[1]}: {{models: {{{where[1]}: {{epochs: 3}}}}}}}}"
+        )
+    return f"{'.'.join(where)}: {first['msg']}, not {first['input']!r}"
 
 
 def overrides_of(settings: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ def test_a_cell_has_its_own_seed_and_fold() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": ["resnet"]}, "unknown model 'resnet'.*known are dnn"),
+        ({"models": ["resnet"]}, "unknown model 'resnet'; known are dnn, .*majority, logistic:FEATURE, .*svm:FEATURE"),
         ({"models": ["forest:fma_518"]}, "unknown method 'forest'.*known are majority"),
         ({"models": ["svm"]}, "model 'svm': write svm:FEATURE"),
         ({"models": ["majority:fma_518"]}, "write majority"),
@@ -45,7 +45,14 @@ def test_a_cell_has_its_own_seed_and_fold() -> None:
         ({"seeds": [0, 0]}, "seeds: 0 stands there twice"),
         ({"seeds": [-1]}, "seeds.0"),
         ({"reference": "cnn1d"}, "reference: 'cnn1d' is none of the models"),
-        ({"epochs": 3}, "epochs: "),
+        ({"models": "dnn"}, r"models: must be a list, not 'dnn'; write models: \[dnn\]"),
+        ({"seeds": 2}, r"seeds: must be a list, not 2; write seeds: \[2\]"),
+        ({"model": ["dnn"]}, r"unknown key 'model'; did you mean models\?"),
+        (
+            {"settings_of": {"dnn": {"epochs": 3}}},
+            r"dnn\.epochs: must be .*{dnn: {models: {dnn: {epochs: 3}}}}",
+        ),
+        ({"epochs": 3}, "unknown key 'epochs'; known are models, reference"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -66,6 +73,12 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, text: str | Non
         file.write_text(text)
     with pytest.raises(ExperimentError, match=message):
         read_experiment(file)
+
+
+def test_an_experiment_without_models_is_told_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("splits: [artist]")
+    with pytest.raises(ExperimentError, match="models is missing; an experiment needs models and splits"):
+        read_experiment(tmp_path / "x.yaml")
 
 
 def test_settings_of_an_experiment_are_overrides() -> None:
