@@ -1,5 +1,6 @@
 """`genre-spark corpus ...`: which tracks exist."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,9 @@ from rich.markup import escape
 from genre_spark.cli import audits
 from genre_spark.cli.command import Config, Debug, Set, fail, read_settings, stage, stderr, stdout
 from genre_spark.cli.progress import counted, transferred
+
+# What was taken for genres is seen at a glance; a library may have thousands.
+_GENRES_SHOWN = 8
 
 app = typer.Typer(help="Which tracks exist, and whether they and their split can be trusted.", no_args_is_help=True)
 app.add_typer(audits.app)
@@ -149,5 +153,8 @@ def _write_table(table: Any, path: Path, genres: Sequence[str] | None) -> None:
     if genres:
         table = keep_genres(table, genres)
     write_tracks(table, path)
-    known = table["genre"].drop_null().unique()
-    stdout.print(f"{table.num_rows} tracks of {len(known)} genres -> {escape(str(path))}")
+    counts = Counter(genre for genre in table["genre"].to_pylist() if genre is not None)
+    named = ", ".join(f"{genre} {count}" for genre, count in counts.most_common(_GENRES_SHOWN))
+    more = ", ..." if len(counts) > _GENRES_SHOWN else ""
+    which = escape(f" ({named}{more})") if named else ""
+    stdout.print(f"{table.num_rows} tracks of {len(counts)} genres{which} -> {escape(str(path))}")

@@ -10,15 +10,17 @@ import io
 import logging
 import math
 import os
+import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 from urllib.parse import quote_from_bytes
 
 import pyarrow as pa
 
-from genre_spark.corpora.tracks import PARTS, track_table
+from genre_spark.corpora.tracks import CONTROL_CHARACTERS, PARTS, track_table
 from genre_spark.errors import CorpusError
 from genre_spark.filesystems import is_remote, join_address, list_files, local_path, masked, open_file, remote_address
 
@@ -34,6 +36,12 @@ REQUIRED_COLUMNS = ("track_id", "path")
 TEXT_COLUMNS = ("genre", "artist", "album", "split", "licence")
 # Both spellings are found in tables that people have.
 _RENAMED = {"license": "licence"}
+
+# As Python writes what pyarrow's expressions write \x{...}.
+_CONTROL_CHARACTERS = re.compile(re.sub(r"\\x\{(\w+)\}", lambda code: chr(int(code[1], 16)), CONTROL_CHARACTERS))
+
+# Of a table's files, how many are looked for: on a network disk a look takes milliseconds.
+_LOOKED_FOR = 200
 
 logger = logging.getLogger(__name__)
 
@@ -72,18 +80,21 @@ def load_folder(root: str | Path, table: str | Path | None = None) -> pa.Table:
 
 def _genre_folder_rows(root: str | Path) -> list[dict[str, Any]]:
     files: list[tuple[PurePosixPath, str]] = []
-    others = 0
+    others, tables = 0, list[str]()
     for path, uri in _files_below(root) if isinstance(root, Path) else _remote_files(root):
         if _is_a_genres_audio(path):
             files.append((path, uri))
         else:
             others += 1
+            if path.suffix.lower() == ".csv" and not tables:
+                tables.append(_text(path))
     if not files:
         raise CorpusError(
             f"{root}: no audio below a genre's folder; it must hold {root}/<genre>/<file>, or give a table"
         )
     if others:
-        logger.warning("%d files under %s are not audio in a genre's folder: ignored", others, root)
+        hint = f"; if {tables[0]} says what is what, give it as --table" if tables else ""
+        logger.warning("%d files under %s are not audio in a genre's folder: ignored%s", others, root, hint)
     stems = [_text(path.with_suffix("")) for path, _ in files]
     counts = Counter(stems)
     ids = [_text(path) if counts[stem] > 1 else stem for (path, _), stem in zip(files, stems, strict=True)]
@@ -151,8 +162,10 @@ def _remote_files(root: str) -> Iterator[tuple[PurePosixPath, str]]:
 
 
 def _text(path: PurePosixPath | str) -> str:
-    # A name that is not UTF-8 can't be text in a table; its address is percent-encoded and keeps the very bytes.
-    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    # A name that is not UTF-8, or holds control characters, can't be text in a table: these are written out. Its
+    # address is percent-encoded and keeps the very bytes.
+    text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    return _CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _table_rows(table: str | Path, root: str | Path) -> list[dict[str, Any]]:
@@ -175,9 +188,20 @@ def _table_rows(table: str | Path, root: str | Path) -> list[dict[str, Any]]:
         rows.append({"track_id": track_id, "uri": _uri(path, root, where, resolved), "duration_s": duration_s, **known})
     if not rows:
         raise CorpusError(f"{name}: has no rows below its header; list at least one track")
+    _warn_of_missing_files(rows, name, root)
     if "genre" not in row:
         logger.warning("%s: has no column genre: its tracks are good for prediction, not for training", name)
     return rows
+
+
+def _warn_of_missing_files(rows: Sequence[dict[str, Any]], name: str, root: str | Path) -> None:
+    looked_for = [row["uri"] for row in islice((row for row in rows if not is_remote(row["uri"])), _LOOKED_FOR)]
+    missing = [uri for uri in looked_for if not local_path(uri, CorpusError).exists()]
+    if missing:
+        logger.warning(
+            "%s: of the first %d files, %d don't exist, such as %s; is %s the folder that its paths are relative to?",
+            name, len(looked_for), len(missing), local_path(missing[0], CorpusError), masked(root),
+        )  # fmt: skip
 
 
 def _seconds(text: str | None, where: str) -> float | None:

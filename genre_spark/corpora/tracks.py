@@ -183,13 +183,29 @@ def read_tracks(path: Path) -> pa.Table:
     CorpusError
         If there is no such file, or it is no track table.
     """
-    if not path.is_file():
-        raise CorpusError(f"{path}: no such track table; make one with `genre-spark corpus ... --out {path}`")
+    _check_is_file(path)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(f"{path}: not a Parquet file: {' '.join(str(error).split())}") from None
+        raise _not_parquet(path, error) from None
     return check_tracks(table, str(path))
+
+
+def _check_is_file(path: Path) -> None:
+    if path.is_dir():
+        raise CorpusError(
+            f"{path}: is a folder, not a track table; make one of the music in it with "
+            f"`genre-spark corpus folder --root {path} --out tracks.parquet`"
+        )
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such track table; make one with `genre-spark corpus ... --out {path}`")
+
+
+def _not_parquet(path: Path, error: Exception) -> CorpusError:
+    made = ""
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        made = f"; make a track table of it with `genre-spark corpus folder --root DIR --table {path}`"
+    return CorpusError(f"{path}: not a Parquet file: {' '.join(str(error).split())}{made}")
 
 
 def stream_tracks(tracks: pa.Table | Path, source: str) -> Iterator[pa.Table]:
@@ -216,8 +232,7 @@ def stream_tracks(tracks: pa.Table | Path, source: str) -> Iterator[pa.Table]:
             for begin in range(0, tracks.num_rows, _ROWS_PER_PIECE)
         )
         return
-    if not tracks.is_file():
-        raise CorpusError(f"{tracks}: no such track table; make one with `genre-spark corpus ... --out {tracks}`")
+    _check_is_file(tracks)
     count = 0
     try:
         with pq.ParquetFile(tracks) as file:
@@ -225,7 +240,7 @@ def stream_tracks(tracks: pa.Table | Path, source: str) -> Iterator[pa.Table]:
                 count += len(batch)
                 yield check_tracks_piece(pa.Table.from_batches([batch]), source)
     except (pa.ArrowException, OSError) as error:
-        raise CorpusError(f"{tracks}: not a Parquet file: {' '.join(str(error).split())}") from None
+        raise _not_parquet(tracks, error) from None
     if count == 0:
         raise CorpusError(f"{source}: no tracks")
 

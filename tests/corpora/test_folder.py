@@ -141,6 +141,7 @@ def test_a_table_gives_what_it_says_and_blanks_are_unknown(library):
 
 
 def test_a_table_without_genres_is_for_prediction_and_says_so(library, caplog):
+    write_files(library, "a.mp3", "b.mp3")
     table = write_table(library, "track_id,path,licence\na,a.mp3,CC0\nb,b.mp3,\n")
     loaded = load_folder(library, table)
     assert loaded["genre"].null_count == 2
@@ -236,9 +237,27 @@ def test_real_music_is_listed_alike_by_its_table_and_by_its_folders():
     assert by_table["artist"].null_count == 0
 
 
-def test_a_genre_folder_with_a_line_break_in_its_name_is_refused_with_an_escape(library):
-    write_files(library, "ro\nck/a.mp3")
-    assert refusal(library) == f"{library}: track_id 'ro\\nck/a' holds control characters; rename it"
+def test_control_characters_in_names_are_written_out_and_the_files_are_found(library):
+    """A library that can't be written to can't be renamed."""
+    write_files(library, "ro\nck/a\x1b[2J\u202e.mp3")
+    (row,) = [row for row in load_folder(library).to_pylist() if row["genre"] == "ro\\nck"]
+    assert row["track_id"] == "ro\\nck/a\\x1b[2J\\u202e"
+    assert Path(unquote(row["uri"].removeprefix("file://"))).samefile(library / "ro\nck" / "a\x1b[2J\u202e.mp3")
+
+
+def test_files_that_a_table_names_and_that_do_not_exist_are_told_at_once(library, tmp_path, caplog):
+    table = tmp_path / "tracks.csv"
+    rows = [f"a,{tmp_path}/tracks.csv,Rock", "b,nowhere/b.mp3,Rock", "c,s3://bucket/c.mp3,Rock"]
+    table.write_text("\n".join(["track_id,path,genre", *rows]))
+    load_folder(library, table)
+    missing = library.resolve() / "nowhere" / "b.mp3"
+    assert f"of the first 2 files, 1 don't exist, such as {missing}; is {library} the folder" in caplog.text
+
+
+def test_a_table_among_the_genres_folders_is_pointed_at(library, caplog):
+    write_files(library, "Rock/a.mp3", "tracks.csv")
+    load_folder(library)
+    assert "ignored; if tracks.csv says what is what, give it as --table" in caplog.text
 
 
 # Links and depths

@@ -4,7 +4,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genre_spark.corpora.tracks import TRACK_SCHEMA, check_tracks, read_tracks, track_table, tracks_digest, write_tracks
+from genre_spark.corpora.tracks import (
+    TRACK_SCHEMA,
+    check_tracks,
+    read_tracks,
+    stream_tracks,
+    track_table,
+    tracks_digest,
+    write_tracks,
+)
 from genre_spark.errors import CorpusError
 
 ROWS = [
@@ -159,6 +167,15 @@ def test_a_file_that_is_not_parquet_is_refused_by_name(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(CorpusError, match=r"^[^\n]*tracks.parquet: not a Parquet file: [^\n]+$"):
         read_tracks(path)
+
+
+@pytest.mark.parametrize("read", [read_tracks, lambda path: list(stream_tracks(path, "it"))])
+def test_a_table_in_text_and_a_folder_are_pointed_to_the_stage_that_was_left_out(tmp_path, read):
+    (tmp_path / "mine.csv").write_text("track_id,path\n")
+    with pytest.raises(CorpusError, match=r"make a track table of it with `genre-spark corpus folder .*mine\.csv`"):
+        read(tmp_path / "mine.csv")
+    with pytest.raises(CorpusError, match=r"is a folder, not a track table; .* corpus folder --root .* --out tracks"):
+        read(tmp_path)
 
 
 def test_another_table_is_refused_by_the_column_that_it_lacks(tmp_path):
