@@ -256,6 +256,13 @@ def _read_manifest(folder: Folder) -> Manifest:
         raise DatasetError(
             f"{folder}: no dataset ({MANIFEST} is missing); make one with `genre-spark extract --out {folder}`"
         ) from None
+    except DatasetError:
+        if folder.local is not None and folder.local.is_file():
+            raise DatasetError(
+                f"{folder}: is a file, not a dataset; if it is a track table, make a dataset of it with `genre-spark "
+                f"extract --tracks {folder} --out DIR`"
+            ) from None
+        raise
     except ValueError as error:
         raise DatasetError(f"{where}: can't be read: {error}") from None
     version = content.get("format_version") if isinstance(content, dict) else None

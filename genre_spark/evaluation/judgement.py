@@ -21,6 +21,9 @@ from genre_spark.models.run import BUNDLE, RUN_RECORD, SPLIT, RunRecord, read_ru
 # The part of a dataset that belongs to no split: all its tracks whose genre the model knows.
 ALL = "all"
 
+# A model is judged on the part that nothing was chosen on; the study's split has none, and is judged as the study did.
+JUDGED_FIRST = ("test", "validation")
+
 # Share of the judged tracks that must name an artist: each of the others is taken for an artist of its own, which makes
 # an interval over artists narrower than it is.
 _NAMED_AT_LEAST = 0.9
@@ -81,6 +84,24 @@ class Judgement:
                 f"{self.dataset}: gave predictions for {found} tracks, not for {dict(self.expected)}: the dataset was "
                 "replaced while it was read; evaluate again"
             )
+
+
+def part_to_judge(run: Path, record: RunRecord) -> str:
+    """Name the part of its split that a run is judged on.
+
+    Raises
+    ------
+    RunError
+        If it was trained on all tracks.
+    """
+    part = next((part for part in JUDGED_FIRST if record.tracks.get(part)), None)
+    if part is None:
+        raise RunError(
+            f"{run}: the {record.split} split left no tracks to judge it on; evaluate a run with the same settings on "
+            "another --split, or hold this one's bundle against other tracks: `genre-spark evaluate --bundle "
+            f"{run / BUNDLE} --dataset OTHER --out DIR`"
+        )
+    return part
 
 
 def judge_run(run: Path, record: RunRecord, description: BundleDescription, dataset: Dataset, part: str) -> Judgement:

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genre_spark.errors import RunError
+from genre_spark.evaluation.judgement import part_to_judge
 from genre_spark.evaluation.metrics import ALL
 from genre_spark.files import check_ordinary
 from genre_spark.models.reliability import ReliabilityBin
-from genre_spark.models.run import EVALUATION, RUN_RECORD, write_atomically
+from genre_spark.models.run import EVALUATION, RUN_RECORD, read_run_record, write_atomically
 
 METRICS = "metrics.json"
 CONFUSION = "confusion.csv"
@@ -113,9 +114,11 @@ def read_metrics(run: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        If the run was not evaluated, its `metrics.json` is damaged, or is about another dataset.
+        If the run was not evaluated or can't be, its `metrics.json` is damaged, or is about another dataset.
     """
     if not (run / EVALUATION / METRICS).exists():
+        if (run / RUN_RECORD).exists():
+            part_to_judge(run, read_run_record(run))
         again = evaluate_run_again(run)
         raise RunError(f"{run}: not evaluated yet ({EVALUATION}/{METRICS} is missing); {again}")
     metrics = read_evaluation(run / EVALUATION, again=evaluate_run_again(run))

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genre_spark.dataset.store import open_dataset
+from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.dataset.tasks import error_of_worker
-from genre_spark.errors import GenreSparkError, RunError
+from genre_spark.errors import DatasetError, GenreSparkError, RunError
 from genre_spark.evaluation.confused import CONFUSED, confused_pairs, confused_tracks
 from genre_spark.evaluation.counts import count_answers, count_groups, count_reliability
 from genre_spark.evaluation.figures import confusion_figure, save_png
-from genre_spark.evaluation.judgement import Judgement, judge_bundle, judge_run
+from genre_spark.evaluation.judgement import Judgement, judge_bundle, judge_run, part_to_judge
 from genre_spark.evaluation.metrics import build_metrics
 from genre_spark.evaluation.metrics_file import CONFUSION, METRICS, write_metrics
 from genre_spark.evaluation.scoring import scored
 from genre_spark.files import is_leftover, replace_folder, staging_folder
 from genre_spark.filesystems import is_remote, local_path, masked
 from genre_spark.models.bundle import read_description
-from genre_spark.models.run import BUNDLE, EVALUATION, RUN_RECORD, read_run_record
+from genre_spark.models.run import BUNDLE, EVALUATION, RUN_RECORD, RunRecord, read_run_record
 from genre_spark.settings import EvaluateSettings
 from genre_spark.spark import watch
 from genre_spark.spark_failures import explained
@@ -38,9 +38,6 @@ PREDICTIONS = "predictions.parquet"
 CONFUSION_PICTURE = "confusion.png"
 # All that an evaluation writes.
 CONTENTS = frozenset({PREDICTIONS, CONFUSED, METRICS, CONFUSION, CONFUSION_PICTURE})
-
-# A model is judged on the part that nothing was chosen on; the study's split has none, and is judged as the study did.
-JUDGED_FIRST = ("test", "validation")
 
 
 @dataclass(frozen=True)
@@ -87,17 +84,20 @@ def evaluate(
         If the run, its bundle or its dataset is missing, they don't belong together, or no track was kept back.
     """
     record = read_run_record(run)
-    judged = next((part for part in JUDGED_FIRST if record.tracks.get(part)), None)
-    if judged is None:
-        raise RunError(
-            f"{run}: the {record.split} split left no tracks to judge it on; evaluate a run with the same settings on "
-            "another --split"
-        )
+    part = part_to_judge(run, record)
     description = read_description(run / BUNDLE)
-    judgement = judge_run(run, record, description, open_dataset(dataset_path or record.dataset), judged)
+    dataset = _dataset_of(run, record) if dataset_path is None else open_dataset(dataset_path)
+    judgement = judge_run(run, record, description, dataset, part)
     # Absolute: in a relative path Hadoop takes what stands before a colon for the name of a file system.
     out = Path(os.path.realpath(run / EVALUATION))
     return _carried_out(judgement, _Work(spark, settings, out, on_tracks))
+
+
+def _dataset_of(run: Path, record: RunRecord) -> Dataset:
+    try:
+        return open_dataset(record.dataset)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; or, if the dataset of {run} was moved, say where it is with --dataset") from None
 
 
 def evaluate_bundle(

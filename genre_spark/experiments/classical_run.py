@@ -19,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from genre_spark.corpora.splits import write_split
 from genre_spark.dataset.store import Dataset
 from genre_spark.errors import RunError
+from genre_spark.evaluation.judgement import JUDGED_FIRST
 from genre_spark.evaluation.metrics import build_metrics
 from genre_spark.evaluation.metrics_file import write_metrics
-from genre_spark.evaluation.score import JUDGED_FIRST, PREDICTIONS
+from genre_spark.evaluation.score import PREDICTIONS
 from genre_spark.experiments.classical import Chosen, choose, voted
 from genre_spark.experiments.features import read_rows
 from genre_spark.experiments.plan import Method

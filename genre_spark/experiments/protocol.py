@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from genre_spark.dataset.store import Dataset
 from genre_spark.errors import DatasetError, ExperimentError, ModelError, RunError, SplitError
+from genre_spark.evaluation.judgement import JUDGED_FIRST
 from genre_spark.evaluation.metrics_file import METRICS
-from genre_spark.evaluation.score import JUDGED_FIRST, evaluate
+from genre_spark.evaluation.score import evaluate
 from genre_spark.experiments.classical_run import (
     RECORD,
     Fitted,

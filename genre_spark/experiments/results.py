@@ -23,7 +23,8 @@ from genre_spark.corpora.splits import read_split
 from genre_spark.dataset.store import Dataset
 from genre_spark.errors import ExperimentError
 from genre_spark.evaluation.bootstrap import Estimate, Judged, accuracy_and_f1, accuracy_difference
-from genre_spark.evaluation.score import JUDGED_FIRST, PREDICTIONS
+from genre_spark.evaluation.judgement import JUDGED_FIRST
+from genre_spark.evaluation.score import PREDICTIONS
 from genre_spark.experiments.classical_run import ClassicalRecord, read_classical
 from genre_spark.experiments.plan import Cell, Experiment
 from genre_spark.files import complete_file

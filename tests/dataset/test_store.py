@@ -67,6 +67,11 @@ def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+def test_a_track_table_is_no_dataset_yet(corpus: Path) -> None:
+    with pytest.raises(DatasetError, match=r"is a file, not a dataset; .* extract --tracks .*tracks\.parquet"):
+        open_dataset(corpus)
+
+
 def test_a_missing_feature_names_those_there_are_and_the_command(dataset: Dataset) -> None:
     with pytest.raises(DatasetError, match="has no feature 'chroma', only mfcc_mean, mfcc, melgram; extract anew with"):
         dataset.spec("chroma")

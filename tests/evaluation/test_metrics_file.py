@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from genre_spark.errors import RunError
 from genre_spark.evaluation.metrics import build_metrics
 from genre_spark.evaluation.metrics_file import read_metrics, write_metrics
 from genre_spark.models.reliability import ReliabilityBin
+from genre_spark.models.run import read_run_record, write_run_record
 
 LABELS = ("Folk", "Hip-Hop", "Pop", "Rock")
 CONFUSION = np.array([[5, 1, 0, 0], [2, 3, 1, 0], [0, 0, 4, 2], [0, 0, 0, 6]])
@@ -87,6 +89,14 @@ def test_a_run_that_was_not_evaluated_is_refused_with_the_command_that_does_it(t
     with pytest.raises(RunError) as refusal:
         read_metrics(tmp_path)
     assert f"`genre-spark evaluate --run {tmp_path}`" in str(refusal.value)
+
+
+def test_a_run_on_all_tracks_is_not_sent_to_an_evaluation_that_it_can_t_have(make_run: Callable[..., Path]) -> None:
+    run = make_run(split="all", evaluated=False)
+    record = read_run_record(run)
+    write_run_record(run, record.model_copy(update={"tracks": {"training": 800}}))
+    with pytest.raises(RunError, match=r"left no tracks to judge it on.*--bundle .*bundle --dataset OTHER --out DIR"):
+        read_metrics(run)
 
 
 @pytest.mark.parametrize(

@@ -359,5 +359,5 @@ def test_a_dataset_that_is_gone_is_named(run: Path, settings: Settings, spark: o
     moved = Path(shutil.copytree(run, tmp_path / "run"))
     record = json.loads((moved / "run.json").read_text()) | {"dataset": str(tmp_path / "gone")}
     (moved / "run.json").write_text(json.dumps(record))
-    with pytest.raises(DatasetError, match="gone: no dataset"):
+    with pytest.raises(DatasetError, match="gone: no dataset .* was moved, say where it is with --dataset"):
         evaluate(spark, moved, settings.evaluate)
