@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.markup import escape
 
 from genre_spark.cli.command import Config, Debug, Set, read_settings, stage, stderr, stdout
+from genre_spark.cli.results_table import results_table
 
 if TYPE_CHECKING:
     from genre_spark.experiments.plan import Cell
@@ -34,7 +34,7 @@ def experiment(
     settings = read_settings(config, [*overrides_of(wanted.settings), *(set_ or ())])
     opened = [open_dataset(each) for each in dataset]
     from genre_spark.experiments.protocol import run_experiment
-    from genre_spark.experiments.results import PAGE, markdown
+    from genre_spark.experiments.results import PAGE
     from genre_spark.spark import build_session
 
     def told(what: str, cell: "Cell", position: int, of: int) -> None:
@@ -43,5 +43,5 @@ def experiment(
     results = run_experiment(
         wanted, opened, settings, out, lambda: build_session(settings.spark, "genre-spark experiment"), on_cell=told
     )
-    Console().print(Markdown(markdown(results)))
-    stdout.print(f"results -> {escape(str(out / PAGE))}")
+    Console().print(results_table(results))
+    stdout.print(f"all columns, and the differences with their intervals -> {escape(str(out / PAGE))}")
