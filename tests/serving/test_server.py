@@ -55,7 +55,7 @@ def test_a_longer_song_has_a_moment_for_each_window(served: Served, write_clip: 
 
 @pytest.mark.parametrize("name", ["../../x", "..\\..\\x", "/etc/x", "x\r\nSet-Cookie: y"])
 def test_what_a_sender_calls_its_file_is_no_path(served: Served, clip: Path, name: str) -> None:
-    assert served.post(clip, name=name).json()["file"] in ("x", "x%0D%0ASet-Cookie: y")
+    assert served.post(clip, name=name).json()["file"] in ("x", "x Set-Cookie: y")
     assert not served.uploads()
     assert not (served.temporary / "x").exists()
 
