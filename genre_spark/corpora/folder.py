@@ -147,11 +147,12 @@ def _files_below(root: Path) -> Iterator[tuple[PurePosixPath, str]]:
 
 
 def _followed(entry: os.DirEntry[str], folder: Path) -> tuple[bool, Path]:
-    """Tell whether a link leads to a folder, and where it leads; one that leads to itself stands for itself."""
+    """Tell whether a link leads to a folder, and where it leads; one that leads nowhere stands for itself."""
+    link = folder / entry.name
     try:
-        return entry.is_dir(), (folder / entry.name).resolve()
+        return entry.is_dir(), link.resolve() if link.exists() else link
     except (OSError, RuntimeError):
-        return False, folder / entry.name
+        return False, link
 
 
 def _remote_files(root: str) -> Iterator[tuple[PurePosixPath, str]]:
@@ -281,7 +282,8 @@ def _uri(path: str, root: str | Path, where: str, resolved: Callable[[Path], Pat
             folder = resolved((root / place).parent)
             # Asking for each part of each path anew takes minutes on a network disk.
             last = folder / place.name
-            return (last.resolve() if last.is_symlink() else last).as_uri()
+            # A link that leads nowhere is named itself: its target alone would tell nobody which one to mend.
+            return (last.resolve() if last.is_symlink() and last.exists() else last).as_uri()
         # Whoever reads the table may do so on another machine, where such a file must lie too.
         return place.as_uri() if place.is_absolute() else remote_address(join_address(root, str(place)), CorpusError)
     except (OSError, RuntimeError, ValueError) as error:

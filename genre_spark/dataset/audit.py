@@ -34,8 +34,8 @@ from genre_spark.dataset.isolation import IsolatedProcess
 from genre_spark.dataset.tasks import spread_tracks, track_counter, tracks_done
 from genre_spark.errors import AudioError, CorpusError
 from genre_spark.features.measure import MEASUREMENT_SCHEMA, Measurement, measure_file
+from genre_spark.features.source_name import source_name
 from genre_spark.files import replace_folder, staging_folder
-from genre_spark.filesystems import masked
 from genre_spark.provenance import now, versions_of
 from genre_spark.settings import AuditSettings, Settings
 from genre_spark.spark import watch
@@ -259,7 +259,7 @@ def _measurer(progress: Path, settings: Settings) -> Callable[[Iterable[pa.Recor
                 rows = []
                 for track in batch.to_pylist():
                     try:
-                        facts, _ = process.call(track["uri"], name=masked(track["uri"]))
+                        facts, _ = process.call(track["uri"], name=source_name(track["uri"]))
                     except AudioError as error:
                         facts = asdict(Measurement(error=type(error).__name__, detail=str(error)))
                     rows.append(track | facts)

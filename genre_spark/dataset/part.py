@@ -21,10 +21,10 @@ from genre_spark.dataset.identity import content_hash
 from genre_spark.dataset.isolation import IsolatedProcess
 from genre_spark.dataset.progress import Receipt, WrittenFile
 from genre_spark.dataset.rows import ERROR_SCHEMA, ERRORS, FEATURES, feature_schema, feature_table
-from genre_spark.errors import AudioError, DatasetError, GenreSparkError
+from genre_spark.errors import AudioError, DatasetError, EnvironmentSetupError, FeatureSpecError, GenreSparkError
+from genre_spark.features.source_name import source_name
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import printable
-from genre_spark.filesystems import masked
 from genre_spark.folders import Folder
 from genre_spark.settings_sections import AudioSettings
 
@@ -77,7 +77,7 @@ class Part:
             unchanged = 0
             for track in tracks.to_pylist():
                 try:
-                    facts, arrays = process.call([track["uri"], track["audio_hash"]], name=masked(track["uri"]))
+                    facts, arrays = process.call([track["uri"], track["audio_hash"]], name=source_name(track["uri"]))
                 except AudioError as error:
                     errors.append(_error_row(track, type(error).__name__, str(error)))
                 except GenreSparkError:
@@ -159,13 +159,33 @@ def _prepare(specs: tuple[FeatureSpec, ...]) -> None:
     """Compute the features of silence before the process is forked.
 
     What is imported and kept (filters, windows, tables of transforms) is then there for whatever process follows it;
-    and a library that isn't installed is no fault of the first track.
-    """
-    from genre_spark.features import measure, sound_file  # noqa: F401
-    from genre_spark.features.audio import Pcm
-    from genre_spark.features.compute import compute_features
+    and a library that isn't installed, or a feature that can't be computed, is no fault of the first track.
 
-    compute_features(Pcm(np.zeros(44_100, np.float32), 44_100), specs)
+    Raises
+    ------
+    FeatureSpecError
+        If a feature can't be computed of anything; the message names it.
+    EnvironmentSetupError
+        If a library can't be imported.
+    """
+    try:
+        from genre_spark.features import measure, sound_file  # noqa: F401
+        from genre_spark.features.audio import Pcm
+        from genre_spark.features.compute import compute_features
+
+        silence = Pcm(np.zeros(44_100, np.float32), 44_100)
+        for spec in specs:
+            # The first segment needs whatever the others need.
+            one = spec.segments and spec.segments.model_copy(update={"count": 1})
+            try:
+                compute_features(silence, [spec.model_copy(update={"segments": one})])
+            except ImportError:
+                raise
+            except Exception as error:
+                why = " ".join(f"{type(error).__name__}: {error}".split())
+                raise FeatureSpecError(f"features.{spec.name}: can't be computed, even of silence: {why}") from None
+    except ImportError as error:
+        raise EnvironmentSetupError(f"{error}; install genre-spark[features] on every worker") from None
 
 
 class _FeatureFile:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from genre_spark.dataset.part import Part
-from genre_spark.dataset.rows import feature_schema
+from genre_spark.dataset.rows import ROW_SCHEMA, feature_schema
 from genre_spark.dataset.segments import common_segments
 from genre_spark.dataset.store import Predictor
+from genre_spark.errors import DatasetError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.settings import Settings
 
@@ -25,13 +26,16 @@ class Features:
     Raises
     ------
     DatasetError
-        If they cut clips in different ways.
+        If they cut clips in different ways, or one is named like a column that every dataset has.
     """
 
     specs: Sequence[FeatureSpec]
 
     def __post_init__(self) -> None:
         common_segments(self.specs)
+        for spec in self.specs:
+            if spec.name in ROW_SCHEMA.names:
+                raise DatasetError(f"feature {spec.name!r}: every dataset has a column of this name; take another")
 
     @property
     def predictor(self) -> Predictor | None:

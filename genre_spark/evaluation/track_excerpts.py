@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from genre_spark.errors import AudioError, AudioNotFound, AudioTimedOut
-from genre_spark.files import printable
-from genre_spark.filesystems import is_remote, local_path, masked
+from genre_spark.features.source_name import source_name
+from genre_spark.filesystems import is_remote
 from genre_spark.settings_sections import AudioSettings
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _asked(
     call: Callable[..., tuple[dict[str, Any], dict[str, Any]]], uri: str, failures: Counter[str]
 ) -> Excerpt | str:
     try:
-        head, arrays = call(uri, name=masked(uri))
+        head, arrays = call(uri, name=source_name(uri))
     except AudioNotFound:
         failures[_place(uri)] += is_remote(uri)  # of this machine one learns at once
         return "the audio is not at hand"
@@ -140,8 +140,8 @@ def _place(uri: str) -> str:
 
 def _reason(error: AudioError, uri: str) -> str:
     """Say what is wrong, without the path: a page is passed on, folders are nobody's business."""
-    name = masked(uri) if is_remote(uri) else printable(local_path(uri, AudioNotFound))
-    what = str(error).removeprefix(f"{masked(uri)}: ").removeprefix(f"{name}: ")
+    name = source_name(uri)
+    what = str(error).removeprefix(f"{name}: ")
     return type(error).__name__ if name in what else f"the audio can't be read: {what}"
 
 

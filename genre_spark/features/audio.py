@@ -4,6 +4,7 @@ What libmpg123 thinks of a rotten MP3 goes to the process's standard error, from
 descriptor 2 belongs to all threads. `genre_spark.dataset.isolation` decodes in a process of its own, where it can.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,16 +141,19 @@ def whole(source: Source, limits: Limits, read: Callable[[Source, Limits], _Pass
     AudioUndecodable, AudioTooLong
         If nothing or too much comes out.
     """
+    found: _PassT | None = None
+    reason = ""
     try:
         found = read(source, limits)
+        container: str | None = found.container
     except DecoderError as error:
-        repaired = _without_junk(source, limits, read) if error.container == "MP3" else None
-        if repaired is None:
-            raise AudioUndecodable(f"{source.name}: not audio that can be decoded (libsndfile: {error})") from None
-        found = repaired
-    if found.container == "MP3":
+        container, reason = error.container, str(error)
+    announced_s = 0.0
+    if container == "MP3":
         found, announced_s = _whole_mp3(source, found, limits, read)
-    else:
+    if found is None:
+        raise AudioUndecodable(f"{source.name}: not audio that can be decoded (libsndfile: {reason})")
+    if container != "MP3":
         announced_s = lengths.announced_duration(
             source.file, source.size, found.container, found.stopped_at, found.seconds
         )
@@ -171,45 +175,55 @@ def _decoded(source: Source, limits: Limits) -> Pcm:
 
 def _tolerance_s(found: _Pass, announced_s: float) -> float:
     padding_s = _PADDING_SAMPLES / found.rate if found.container == "MP3" else 0.0
-    return min(_MISSING_S, _MISSING_SHARE * announced_s) + padding_s
+    return _least_missed_s(announced_s) + padding_s
+
+
+def _least_missed_s(announced_s: float) -> float:
+    return min(_MISSING_S, _MISSING_SHARE * announced_s)
 
 
 def _whole_mp3(
-    source: Source, found: _PassT, limits: Limits, read: Callable[[Source, Limits], _PassT]
-) -> tuple[_PassT, float]:
-    """Decode what libsndfile left out, where there is a way; return the announced length too."""
+    source: Source, found: _PassT | None, limits: Limits, read: Callable[[Source, Limits], _PassT]
+) -> tuple[_PassT | None, float]:
+    """Decode what libsndfile left out, where there is a way; return the announced length too.
+
+    `found` is None where libsndfile gave up: libmpg123 does over rubbish among the frames, also behind all sound.
+    """
     announced_s = mpeg.announced_duration(source.file)
-    if source.size - found.stopped_at > _REST_BYTES:
+    if found is None or source.size - found.stopped_at > _REST_BYTES:
         # Before the end: a tag follows, or libsndfile estimated too little, or another stream begins.
         spans = mpeg.mpeg_spans(source.file, limits.seconds)
         all_s = sum(span.seconds for span in spans)
         if all_s > limits.seconds:
             raise AudioTooLong(f"{source.name}: lasts more than audio.max_duration_s={limits.seconds:g}")
-        if announced_s is None and all_s - found.seconds > _tolerance_s(found, all_s):
-            try:
-                longer = read(_first_stream(source, spans), limits)
-            except DecoderError:
-                longer = found
-            found = max(found, longer, key=lambda each: each.seconds)
+        if found is None or (announced_s is None and all_s - found.seconds > _tolerance_s(found, all_s)):
+            longer = _first_stream(source, spans, limits, read)
+            found = max((each for each in (found, longer) if each), key=lambda each: each.seconds, default=None)
         announced_s = max(all_s, announced_s or 0.0)
     return found, announced_s or 0.0
 
 
-def _without_junk(source: Source, limits: Limits, read: Callable[[Source, Limits], _PassT]) -> _PassT | None:
-    """Decode an MP3 up to its last frame: libmpg123 gives up over rubbish behind that, after all sound."""
-    spans = mpeg.mpeg_spans(source.file, limits.seconds)
-    if len(spans) != 1:
+def _first_stream(
+    source: Source, spans: list[mpeg.Span], limits: Limits, read: Callable[[Source, Limits], _PassT]
+) -> _PassT | None:
+    """Decode the first stream of an MP3 alone, at least up to the first hole in it; None where nothing decodes."""
+    if not spans:
         return None
-    try:
-        return read(_first_stream(source, spans), limits)
-    except DecoderError:
-        return None
-
-
-def _first_stream(source: Source, spans: list[mpeg.Span]) -> Source:
-    """Take the first stream of an MP3 alone, and so that libsndfile reads it to its end."""
     first = spans[0]
     stream = list(takewhile(lambda span: (span.rate, span.is_mono) == (first.rate, first.is_mono), spans))
-    source.file.seek(first.start)
-    content = source.file.read(stream[-1].end - first.start)
-    return Source.of_bytes(mpeg.longer_looking(content, sum(span.seconds for span in stream)), source.name)
+    parts = [(stream[-1].end, sum(span.seconds for span in stream))]
+    if len(spans) > 1:
+        rest_s = sum(span.seconds for span in spans[1:])
+        # Of the frame before a hole nobody knows whether it is whole. Among the bytes behind all sound some look like
+        # frames.
+        has_hole = rest_s > _least_missed_s(first.seconds + rest_s)
+        parts.append((first.last if has_hole else first.end, first.seconds))
+    for end, seconds in parts:
+        if end == first.start:
+            continue
+        source.file.seek(first.start)
+        looking = mpeg.longer_looking(source.file.read(end - first.start), seconds)
+        with contextlib.suppress(DecoderError):
+            # So that libsndfile reads it to its end.
+            return read(Source.of_bytes(looking, source.name), limits)
+    return None

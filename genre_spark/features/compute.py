@@ -12,9 +12,9 @@ from genre_spark.errors import AudioNotFinite
 from genre_spark.features.audio import Pcm, decode
 from genre_spark.features.frame_features import needs_of, rows_over_time
 from genre_spark.features.signal import Signal, fitted, resampled
+from genre_spark.features.source_name import source_name
 from genre_spark.features.spec import FeatureSpec, resolve_specs
 from genre_spark.features.summary import summarise
-from genre_spark.filesystems import masked
 
 
 def extract_file(
@@ -67,7 +67,7 @@ def finite_features(pcm: Pcm, specs: Sequence[FeatureSpec], source: str | Path) 
     for name, array in arrays.items():
         # Finite but absurd samples (1e20) overflow on the way.
         if not np.isfinite(array).all():
-            raise AudioNotFinite(f"{masked(source)}: feature {name} comes out as NaN or infinity")
+            raise AudioNotFinite(f"{source_name(source)}: feature {name} comes out as NaN or infinity")
     return arrays
 
 

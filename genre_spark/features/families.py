@@ -58,8 +58,30 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
+# Those that every kind takes, beside its name and kind; sample_rate has no default.
+OF_EVERY_KIND: Mapping[str, Any] = MappingProxyType(
+    {"sample_rate": None, "hop_length": 512, "n_samples": None, "n_frames": None, "summary": None, "segments": None}
+)
+
 # FMA's program: 2048 samples, hop 512.
 FMA_HOP_LENGTH = 512
+
+
+def not_taken(kind: str, name: Any, value: Any) -> str | None:
+    """Say that a kind doesn't take a parameter, or not null for it; None where all is well.
+
+    Null stands for the default where that is "none", as librosa's None does; it must not stand for another value.
+    """
+    taken = {"name": "", "kind": kind, **PARAMETERS[kind], **OF_EVERY_KIND}
+    if name not in taken:
+        takes = [*PARAMETERS[kind], *(OF_EVERY_KIND if kind != "fma_518" else ("sample_rate", "segments"))]
+        shown = "null" if value is None else repr(value)
+        return f"{name}={shown} is not a parameter of kind={kind}; it takes {', '.join(takes)}"
+    if value is None and name == "sample_rate":
+        return "sample_rate=null: it must be given"
+    if value is None and taken[name] is not None:
+        return f"{name}=null means nothing for kind={kind}; leave it out for {taken[name]!r}"
+    return None
 
 
 def rows_of(spec: "FeatureSpec") -> int:

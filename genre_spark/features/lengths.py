@@ -9,8 +9,13 @@ import math
 import re
 from typing import BinaryIO
 
-# What programs write that can't go back to a header: all ones, and the largest signed number rounded down a little.
-_PLACEHOLDER = 0x7FFF_0000
+# What programs write that can't go back to a header, for a pipe or when they are stopped; each may be less by a head or
+# by what makes no whole frame. All other sizes are meant, also those of two gigabytes and more.
+_PLACEHOLDERS = (
+    range(0x7EFF_F000, 0x7F00_0009),  # SoX, AIFF: 0x7F000000, and the 8 bytes before the samples
+    range(0x7FFF_E000, 0x8000_0001),  # SoX, RIFF: 0x7FFFF000; arecord: 0x7FFFFF00, 0x80000000; LAME: 0x7FFFFFFF
+    range(0xFFFF_0000, 0x1_0000_0000),  # FFmpeg, and what the format of AU says: 0xFFFFFFFF
+)
 _PLACEHOLDER_64 = 1 << 62
 
 _READ_AHEAD_BYTES = 65_536
@@ -79,7 +84,7 @@ def _chunk(file: BinaryIO, size: int) -> tuple[int, int] | None:
         elif head[:4] in (b"data", b"SSND"):
             if long_size is not None and claimed == 0xFFFF_FFFF:
                 return (position + 8, long_size) if long_size < _PLACEHOLDER_64 else None
-            return (position + 8, claimed) if claimed < _PLACEHOLDER else None
+            return None if _is_placeholder(claimed) else (position + 8, claimed)
         position += 8 + claimed + claimed % 2
     return None
 
@@ -106,7 +111,11 @@ def _au_data(file: BinaryIO) -> tuple[int, int] | None:
     head = file.read(12)
     order = "big" if head[:4] == b".snd" else "little"
     begin, claimed = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))  # type: ignore[arg-type]
-    return (begin, claimed) if claimed < _PLACEHOLDER else None
+    return None if _is_placeholder(claimed) else (begin, claimed)
+
+
+def _is_placeholder(claimed: int) -> bool:
+    return any(claimed in sizes for sizes in _PLACEHOLDERS)
 
 
 def _has_all_pages(file: BinaryIO) -> bool:

@@ -17,8 +17,8 @@ from genre_spark.errors import AudioEmpty, AudioError, AudioNotFinite, AudioTooL
 from genre_spark.features.audio import whole
 from genre_spark.features.sound_file import BLOCK_SAMPLES as _READ_SAMPLES
 from genre_spark.features.sound_file import DecoderError, Limits, Source, check_head, mono, opened
+from genre_spark.features.source_name import source_name
 from genre_spark.files import printable
-from genre_spark.filesystems import masked
 
 # What is not known of a file is null: of one that can't be decoded, everything behind the hash of its bytes.
 MEASUREMENT_SCHEMA = pa.schema(
@@ -160,7 +160,8 @@ def measure_file(uri: str | Path, *, max_duration_s: float = 1_800.0, max_file_m
             facts |= {"size_bytes": 0, "file_sha256": hashlib.sha256().hexdigest()}
     except Exception as error:
         # Whatever a library makes of a rotten file is a fact about that file.
-        facts |= {"error": AudioError.__name__, "detail": printable(f"{masked(uri)}: {type(error).__name__}: {error}")}
+        detail = f"{source_name(uri)}: {type(error).__name__}: {error}"
+        facts |= {"error": AudioError.__name__, "detail": printable(detail)}
     if "format" in facts:
         facts["mislabelled"] = _is_mislabelled(str(uri), str(facts["format"]))
     return Measurement(**facts)  # type: ignore[arg-type]

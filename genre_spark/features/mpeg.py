@@ -39,8 +39,8 @@ class Span(NamedTuple):
 
     Attributes
     ----------
-    start, end : int
-        Positions in the file, in bytes.
+    start, last, end : int
+        Positions in the file, in bytes: of the first and the last frame, and behind it.
     seconds : float
         Length of all frames.
     rate : int
@@ -50,6 +50,7 @@ class Span(NamedTuple):
     """
 
     start: int
+    last: int
     end: int
     seconds: float
     rate: int
@@ -75,14 +76,14 @@ def mpeg_spans(file: BinaryIO, longest_s: float) -> list[Span]:
     while start is not None and len(spans) < _MOST_SPANS:
         first = _frame_at(file, start)
         assert first is not None
-        position, samples, most_samples = start, 0, longest_s * first.rate
+        position, last, samples, most_samples = start, start, 0, longest_s * first.rate
         while (frame := _frame_at(file, position)) and (frame.rate, frame.is_mono) == (first.rate, first.is_mono):
-            position += frame.length
+            position, last = position + frame.length, position
             samples += frame.samples
             if samples > most_samples:
                 break
         longest_s -= samples / first.rate
-        spans.append(Span(start, position, samples / first.rate, first.rate, first.is_mono))
+        spans.append(Span(start, last, position, samples / first.rate, first.rate, first.is_mono))
         if longest_s < 0:
             break
         start = _next_frame(file, position)

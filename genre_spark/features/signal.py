@@ -41,7 +41,9 @@ def resampled(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     """Signal at another rate: `librosa.resample` with its default, soxr's high quality."""
     if rate == target_rate:
         return samples
-    return fitted(soxr.resample(samples, rate, target_rate, "HQ"), int(np.ceil(len(samples) * target_rate / rate)))
+    # librosa multiplies by the ratio, rounded before: of some lengths that makes one sample more.
+    length = int(np.ceil(len(samples) * (float(target_rate) / rate)))
+    return fitted(soxr.resample(samples, rate, target_rate, "HQ"), length)
 
 
 def fitted(samples: np.ndarray, size: int) -> np.ndarray:

@@ -12,15 +12,17 @@ import soundfile
 
 from genre_spark.errors import AudioEmpty, AudioNotFound, AudioTooLong, AudioUndecodable
 from genre_spark.features import mpeg
+from genre_spark.features.bounds import RATES
+from genre_spark.features.source_name import source_name
 from genre_spark.files import printable
-from genre_spark.filesystems import is_remote, local_path, masked, open_file
+from genre_spark.filesystems import is_remote, local_path, open_file
 
 # libsndfile's SF_COUNT_MAX: the length of a FLAC that was written into a pipe. libsndfile can't read it to its end, and
 # librosa can't either.
 UNKNOWN_LENGTH = 2**63 - 1
 
-# What anybody records lies far within; a header beyond is damaged, and the resampler or the memory would choke on it.
-_RATES = range(2_000, 768_001)
+# What anybody records lies far within this and `RATES`; a header beyond is damaged, and the resampler or the memory
+# would choke on it.
 _MOST_CHANNELS = 64
 
 # At a time, of all channels: 2 MB. Smaller blocks cost calls, larger ones memory.
@@ -108,12 +110,12 @@ def opened(uri: str | Path, max_file_mb: int) -> Iterator[Source]:
         At the end, if it grew or shrank in the meantime.
     """
     if is_remote(uri):
-        source = Source.of_bytes(fetched(str(uri), max_file_mb), masked(uri))
+        source = Source.of_bytes(fetched(str(uri), max_file_mb), source_name(uri))
         _check_size(source.name, source.size, max_file_mb)
         yield source
         return
     path = local_path(uri, AudioNotFound)
-    name = printable(path)
+    name = source_name(path)
     try:
         size = path.stat().st_size
         # Anything else (a FIFO, say) could block for ever.
@@ -123,7 +125,7 @@ def opened(uri: str | Path, max_file_mb: int) -> Iterator[Source]:
     except ValueError:
         raise AudioNotFound(f"{name!a}: no file can have this name") from None
     except OSError as error:
-        raise AudioNotFound(f"{name}: {error.strerror}") from None
+        raise AudioNotFound(f"{name}: {_link(path)}{error.strerror}") from None
     with file:
         _check_size(name, size, max_file_mb)
         yield Source(file, name, size)
@@ -131,10 +133,17 @@ def opened(uri: str | Path, max_file_mb: int) -> Iterator[Source]:
             raise AudioUndecodable(f"{name}: its size changed while it was read; try again when it is complete")
 
 
+def _link(path: Path) -> str:
+    """Say where a link leads."""
+    with contextlib.suppress(OSError, ValueError):
+        return f"a link to {printable(path.readlink())}: "
+    return ""
+
+
 def fetched(address: str, max_file_mb: int) -> bytes:
     """Read a file of another machine."""
     with open_file(address, AudioNotFound) as file:
-        _check_size(masked(address), file.size() or 1, max_file_mb)
+        _check_size(source_name(address), file.size() or 1, max_file_mb)
         return file.read()
 
 
@@ -170,9 +179,9 @@ def read(source: Source, limits: Limits) -> Decoding:
 def check_head(sound: soundfile.SoundFile, source: Source, limits: Limits) -> None:
     """Refuse, by an `AudioError` that names the file, what its header says is too long, too large or no music."""
     rate, frames = sound.samplerate, sound.frames
-    if rate not in _RATES or sound.channels > _MOST_CHANNELS:
+    if rate not in RATES or sound.channels > _MOST_CHANNELS:
         raise AudioUndecodable(
-            f"{source.name}: has {sound.channels} channels at {rate} Hz; {_RATES[0]} to {_RATES[-1]} Hz and up to "
+            f"{source.name}: has {sound.channels} channels at {rate} Hz; {RATES[0]} to {RATES[-1]} Hz and up to "
             f"{_MOST_CHANNELS} channels are read"
         )
     if frames == UNKNOWN_LENGTH:

@@ -13,12 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA
 from genre_spark.errors import FeatureSpecError
-from genre_spark.features.families import PARAMETERS, Kind, impossible, rows_of
+from genre_spark.features.bounds import MOST_SEGMENTS, out_of_range, too_large
+from genre_spark.features.families import PARAMETERS, Kind, impossible, not_taken, rows_of
 
 # Part of every digest: raise it when the same spec starts to give other numbers.
 ALGORITHM_VERSION = 2
 
-Positive = Annotated[int, Field(gt=0)]
+# Strict: YAML's `true` and "40" are no numbers.
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Number = Annotated[float, Field(strict=True)]
 Statistic = Literal["mean", "std", "min", "max", "median", "skew", "kurtosis"]
 Window = Literal["hann", "hamming", "blackman", "blackmanharris", "nuttall", "boxcar"]
 
@@ -43,9 +46,17 @@ class Segments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    count: Positive = 6
-    length_s: float = Field(default=5.0, gt=0.0)
-    overlap_s: float = Field(default=0.01, ge=0.0)
+    count: Annotated[Positive, Field(le=MOST_SEGMENTS)] = 6
+    length_s: Annotated[Number, Field(gt=0.0)] = 5.0
+    overlap_s: Annotated[Number, Field(ge=0.0)] = 0.01
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all_names(cls, content: Any) -> Any:
+        for name in content if isinstance(content, Mapping) else ():
+            if name not in cls.model_fields:
+                raise ValueError(f"{name}={content[name]!r} is no parameter; it takes {', '.join(cls.model_fields)}")
+        return content
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -61,8 +72,9 @@ class Segments(BaseModel):
 class FeatureSpec(BaseModel):
     """One feature of a track: librosa's parameters, and how a clip of any length gets one shape.
 
-    A kind takes the parameters of librosa's function of its name, with librosa's defaults
-    (`genre_spark.features.families.PARAMETERS`); one that it doesn't take is refused.
+    A kind takes those parameters of librosa's function of its name that stand in
+    `genre_spark.features.families.PARAMETERS`, with librosa's defaults. All others are as librosa has them, and one
+    that is named is refused; so are sizes beyond all reason (`genre_spark.features.bounds`).
 
     Parameters
     ----------
@@ -73,7 +85,7 @@ class FeatureSpec(BaseModel):
         reference 1.0, 80 dB below the loudest bin as floor); `mfcc_delta`, `delta` of `mfcc`; `onset_strength`,
         `librosa.onset.onset_strength`; `fma_518`, the 518 columns of FMA's features.csv.
     sample_rate : int
-        Rate that the clip is resampled to, in Hz.
+        Rate that the clip is resampled to, 2,000 to 768,000 Hz.
     hop_length : int
         Samples from one frame to the next.
     n_fft, win_length, window : int, int, str
@@ -123,18 +135,18 @@ class FeatureSpec(BaseModel):
     frame_length: Positive = _BY_KIND
     n_mels: Positive = _BY_KIND
     n_mfcc: Positive = _BY_KIND
-    fmin: Annotated[float, Field(ge=0.0)] = _BY_KIND
-    fmax: float | None = None
-    order: Annotated[int, Field(ge=1, le=2)] = _BY_KIND
+    fmin: Annotated[Number, Field(ge=0.0)] = _BY_KIND
+    fmax: Number | None = None
+    order: Annotated[Positive, Field(le=2)] = _BY_KIND
     width: Positive = _BY_KIND
     n_chroma: Positive = _BY_KIND
     n_octaves: Positive = _BY_KIND
     bins_per_octave: Positive = _BY_KIND
     win_len_smooth: Positive = _BY_KIND
-    tuning: Annotated[float, Field(ge=-0.5, le=0.5)] | None = None
+    tuning: Annotated[Number, Field(ge=-0.5, le=0.5)] | None = None
     n_bands: Positive = _BY_KIND
-    quantile: Annotated[float, Field(gt=0.0, lt=1.0)] = _BY_KIND
-    roll_percent: Annotated[float, Field(gt=0.0, lt=1.0)] = _BY_KIND
+    quantile: Annotated[Number, Field(gt=0.0, lt=1.0)] = _BY_KIND
+    roll_percent: Annotated[Number, Field(gt=0.0, lt=1.0)] = _BY_KIND
     lag: Positive = _BY_KIND
     max_size: Positive = _BY_KIND
     n_samples: Positive | None = None
@@ -145,14 +157,17 @@ class FeatureSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults_of_the_kind(cls, content: Any) -> Any:
-        if not isinstance(content, Mapping) or content.get("kind") not in PARAMETERS:
+        if not isinstance(content, Mapping):
             return content
+        kind = content.get("kind")
+        if not isinstance(kind, str) or kind not in PARAMETERS:
+            return content
+        taken = PARAMETERS[kind]
+        for name, value in content.items():
+            reason = not_taken(kind, name, value)
+            if reason:
+                raise ValueError(reason)
         given = {name: value for name, value in content.items() if value is not None}
-        taken = PARAMETERS[content["kind"]]
-        for name in given:
-            if name not in taken and name in _OF_SOME_KINDS:
-                takes = f"it takes {', '.join(taken)}" if taken else "it takes none of its own"
-                raise ValueError(f"{name}={given[name]!r} is not a parameter of kind={content['kind']}; {takes}")
         if isinstance(given.get("summary"), str):
             given["summary"] = (given["summary"],)
         return {name: value for name, value in taken.items() if value is not None} | given
@@ -161,7 +176,7 @@ class FeatureSpec(BaseModel):
     def _is_possible(self) -> Self:
         if self.name in TRACK_SCHEMA.names:
             raise ValueError(f"name={self.name!r} is a column of every dataset; take another")
-        reason = impossible(self)
+        reason = out_of_range(self) or impossible(self) or too_large(self)
         if reason:
             raise ValueError(reason)
         return self
@@ -198,9 +213,6 @@ class FeatureSpec(BaseModel):
         """SHA-256 over all that decides the numbers (the name does not), 16 hexadecimal digits of it."""
         content = json.dumps([ALGORITHM_VERSION, self.model_dump(mode="json", exclude={"name"})], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-_OF_SOME_KINDS = frozenset(name for taken in PARAMETERS.values() for name in taken)
 
 
 def _named(*specs: FeatureSpec) -> Mapping[str, FeatureSpec]:
@@ -248,8 +260,10 @@ def build_spec(name: str, parameters: Mapping[str, Any]) -> FeatureSpec:
     FeatureSpecError
         If a parameter is unknown, of a wrong type or impossible; the message names it and its value.
     """
+    if parameters.get("name", name) != name:
+        raise FeatureSpecError(f"features.{name}: name={parameters['name']!r} must be left out: {name!r} is its name")
     try:
-        return FeatureSpec(**{**parameters, "name": name})
+        return FeatureSpec.model_validate({**parameters, "name": name})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

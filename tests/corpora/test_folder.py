@@ -273,6 +273,17 @@ def test_links_in_a_circle_are_left_and_a_link_to_itself_is_one_file(tmp_path):
     assert table["uri"].to_pylist()[1] == (tmp_path.resolve() / "Rock" / "loop.mp3").as_uri()
 
 
+def test_a_link_that_leads_nowhere_is_named_itself_by_folder_and_by_table(tmp_path):
+    """What it leads to would tell nobody which link to mend."""
+    write_files(tmp_path, "Rock/a.mp3")
+    (tmp_path / "Rock" / "b.mp3").symlink_to("/nowhere/at/all.mp3")
+    link = (tmp_path.resolve() / "Rock" / "b.mp3").as_uri()
+    assert load_folder(tmp_path)["uri"].to_pylist()[1] == link
+    table = tmp_path / "tracks.csv"
+    table.write_text("track_id,path,genre\nb,Rock/b.mp3,Rock\n")
+    assert load_folder(tmp_path, table)["uri"].to_pylist() == [link]
+
+
 def test_a_folder_that_links_reach_in_many_ways_is_listed_once_per_genre(tmp_path):
     # With each level there are twice as many ways to the file: a million here.
     for level in range(20):

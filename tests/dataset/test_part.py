@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 from genre_spark.dataset import part as part_module
 from genre_spark.dataset.ledger import PLAN_SCHEMA
 from genre_spark.dataset.part import Part
+from genre_spark.errors import EnvironmentSetupError, FeatureSpecError
 from genre_spark.features import extract_file
-from genre_spark.features.spec import FeatureSpec
+from genre_spark.features.spec import FeatureSpec, Segments
 from genre_spark.settings import AudioSettings
 
 SPEC = FeatureSpec(
@@ -103,7 +105,8 @@ def test_a_file_that_crashes_the_decoder_is_one_error_row_and_the_rest_is_delive
     (file,) = (file for file in receipts[1].files if file.table == "errors")
     (error,) = pq.read_table(work / file.name).to_pylist()
     assert error["track_id"] == "10"
-    assert "SIGSEGV, twice" in error["detail"]
+    # The path, as all other errors name a file, and not the address that stands in the table.
+    assert error["detail"].startswith(f"{work / '10.wav'}: the process that reads it died of SIGSEGV, twice; ")
 
 
 def test_a_process_that_was_killed_between_two_tasks_costs_no_track(work: Path) -> None:
@@ -113,6 +116,42 @@ def test_a_process_that_was_killed_between_two_tasks_costs_no_track(work: Path) 
     receipts += [part(1), part(2)]
     assert sorted(rows(work, receipts)) == ["00", "01", "10", "11", "20", "21"]
     assert not any(receipt.errors for receipt in receipts)
+
+
+@pytest.mark.parametrize("specs", [["impossible"], ["small", "impossible"]])
+def test_a_feature_that_can_not_be_computed_is_one_error_that_names_it_and_no_fault_of_a_track(
+    work: Path, specs: list[str]
+) -> None:
+    # As a spec would come that the check lets through.
+    impossible = SPEC.model_copy(update={"name": "impossible", "n_fft": 2**50, "segments": Segments(count=10_000)})
+    part = Part(str(work), [{"small": SPEC, "impossible": impossible}[name] for name in specs], AudioSettings(), 16)
+    with pytest.raises(FeatureSpecError) as caught:
+        part(0)
+    assert str(caught.value).startswith("features.impossible: can't be computed, even of silence: ")
+    assert "MemoryError: Unable to allocate" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(work.glob("features/*"))
+    assert not list(work.glob("errors/*"))
+
+
+def test_a_library_that_is_not_installed_is_named_and_no_fault_of_a_feature(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "genre_spark.features.compute", None)
+    with pytest.raises(EnvironmentSetupError, match=r"features\.compute .*; install genre-spark\[features\] on every"):
+        Part(str(work), [SPEC], AudioSettings(), 16)(0)
+
+
+def test_a_feature_that_is_no_number_is_named_with_the_path_of_the_file(tmp_path: Path) -> None:
+    clip = tmp_path / "a b.wav"
+    soundfile.write(clip, np.full(8_000, 1e20, np.float32), 8_000, subtype="FLOAT")
+    with pq.ParquetWriter(tmp_path / "plan-00000.parquet", PLAN_SCHEMA) as writer:
+        row = {"track_id": "a", "uri": clip.as_uri(), "audio_bytes": clip.stat().st_size}
+        writer.write_table(pa.Table.from_pylist([row], schema=PLAN_SCHEMA))
+    (file,) = Part(str(tmp_path), [SPEC], AudioSettings(), 16)(0).files
+    (error,) = pq.read_table(tmp_path / file.name).to_pylist()
+    assert (error["error"], error["uri"]) == ("AudioNotFinite", clip.as_uri())
+    assert error["detail"] == f"{clip}: feature small comes out as NaN or infinity"
 
 
 def test_a_worker_imports_nothing_heavy_that_it_does_not_need(work: Path) -> None:

@@ -27,6 +27,7 @@ from genre_spark.errors import (
     AudioUndecodable,
 )  # fmt: skip
 from genre_spark.features.audio import decode
+from genre_spark.features.mpeg import mpeg_spans
 from genre_spark.features.sound_file import Limits, Source, read
 from tests.peak_memory import peak_growth_mb
 
@@ -69,6 +70,14 @@ def encoded(container: str, subtype: str | None = None, *, seconds: float = 3.0,
     file = io.BytesIO()
     soundfile.write(file, noise(seconds, rate), rate, format=container, subtype=subtype)
     return file.getvalue()
+
+
+def with_claim(container: str, claimed: int) -> bytes:
+    """Three seconds of 192,000 bytes each, with another size of the samples in the header."""
+    content = encoded(container, "PCM_16")
+    at = {"WAV": content.find(b"data") + 4, "AIFF": content.find(b"SSND") + 4, "AU": 8}[container]
+    order = "<" if container == "WAV" or content[:4] == b"dns." else ">"
+    return content[:at] + struct.pack(f"{order}I", claimed) + content[at + 4 :]
 
 
 @pytest.fixture
@@ -355,11 +364,77 @@ def test_what_only_looks_like_audio_is_an_error_of_ours(put: Callable[..., Path]
     assert "\n" not in str(caught.value)
 
 
-def test_a_hole_in_an_mp3_is_no_silence(put: Callable[..., Path]) -> None:
-    stream = bytearray(mp3(noise(4.0, channels=1)))
-    stream[20_000:40_000] = bytes(20_000)
-    with pytest.raises(AudioUndecodable):
-        decode(put(bytes(stream)))
+@pytest.mark.parametrize("has_header", [False, True])
+@pytest.mark.parametrize("rubbish", [bytes(20_000), b"<html>error 503</html>" * 900, b"ID3\x04\0\0\0\0\x08\0" * 400])
+@pytest.mark.parametrize("is_written_over", [False, True])
+def test_of_an_mp3_with_a_hole_the_part_before_it_comes_out_and_the_rest_is_missing(
+    put: Callable[..., Path], has_header: bool, rubbish: bytes, is_written_over: bool
+) -> None:
+    stream = mp3(noise(6.0, channels=1))
+    whole = with_xing_header(stream, len(stream) // 417) if has_header else stream
+    at = 20_123  # within a frame, after 1.25 s
+    behind = whole[at + len(rubbish) :] if is_written_over else whole[at:]
+    expected = decode(put(whole, "whole.mp3")).samples
+    path = put(whole[:at] + rubbish + behind)
+    missing_s = shortage(path)
+    samples = decode(path, shortened="keep").samples
+    assert len(samples) / 44_100 == pytest.approx(1.25, abs=0.06)
+    np.testing.assert_array_equal(samples, expected[: len(samples)])
+    # Of what was written over without a header nobody knows.
+    known_s = 6.0 - (len(rubbish) / 16_000 if is_written_over and not has_header else 0)
+    assert missing_s == pytest.approx(known_s - 1.25, abs=0.2)
+
+
+def test_a_single_frame_of_another_kind_before_a_hole_is_no_surprise(put: Callable[..., Path]) -> None:
+    stream = mp3(noise(4.0, channels=1))
+    stereo = bytearray(stream[: mpeg_spans(io.BytesIO(stream), 100)[0].start + 417])
+    stereo[3] &= 0x3F
+    path = put(bytes(stereo) + stream[:20_000] + bytes(20_000) + stream[40_000:])
+    first, *others = mpeg_spans(io.BytesIO(path.read_bytes()), 100)
+    assert (first.start, len(others)) == (first.last, 2), "the case is not the one that is meant"
+    with pytest.raises((AudioUndecodable, AudioShortened), match=r"song\.mp3"):
+        decode(path)
+
+
+def test_rubbish_behind_an_mp3_that_looks_like_frames_costs_nothing(put: Callable[..., Path]) -> None:
+    stream = mp3(noise(3.0, channels=1))
+    path = put(stream + bytes(3_000) + b"\xff\xfb\x10\xc4" + bytes(100) + b"\xff\xfb\x10\xc4" + bytes(2_000))
+    assert len(mpeg_spans(io.BytesIO(path.read_bytes()), 100)) == 2, "the case is not the one that is meant"
+    np.testing.assert_array_equal(decode(path).samples, decode(put(stream, "plain.mp3")).samples)
+
+
+@pytest.mark.parametrize(
+    ("container", "claimed"),
+    [
+        ("WAV", 0x7FFF_DFFF), ("WAV", 0x8000_0001), ("WAV", 2_147_500_000), ("WAV", 3_000_000_000),
+        ("WAV", 4_200_000_000), ("WAV", 0xFFFE_FFFF), ("AIFF", 0x7F00_0009), ("AIFF", 0x7FFF_DFFF), ("AU", 0x7FFF_DFFF),
+    ],
+)  # fmt: skip
+def test_a_header_of_two_to_four_gigabytes_is_believed(put: Callable[..., Path], container: str, claimed: int) -> None:
+    path = put(with_claim(container, claimed))
+    assert shortage(path) == pytest.approx(claimed / 192_000 - 3, rel=1e-3)
+
+
+@pytest.mark.parametrize("container", ["AIFF", "AU"])
+def test_a_header_of_more_than_libsndfile_can_count_is_never_a_whole_file(
+    put: Callable[..., Path], container: str
+) -> None:
+    with pytest.raises((AudioShortened, AudioEmpty)):
+        decode(put(with_claim(container, 3_000_000_000)))
+
+
+@pytest.mark.parametrize(
+    ("container", "claimed"),
+    [
+        ("WAV", 0x7FFF_F000), ("WAV", 0x7FFF_EFFA), ("WAV", 0x7FFF_FF00), ("WAV", 0x7FFF_FFFF), ("WAV", 0x8000_0000),
+        ("WAV", 0xFFFF_FFFF), ("WAV", 0xFFFF_FFFF - 36), ("WAV", 0xFFFF_FFFE), ("AIFF", 0x7F00_0008),
+        ("AU", 0xFFFF_FFFF),
+    ],
+)  # fmt: skip
+def test_what_programs_write_that_know_no_length_is_none(
+    put: Callable[..., Path], container: str, claimed: int
+) -> None:
+    assert decode(put(with_claim(container, claimed))).shortened_s == 0
 
 
 def test_what_a_mac_puts_beside_a_file_is_no_part_of_it(write_clip: Callable[..., Path]) -> None:
@@ -382,6 +457,15 @@ def test_an_extension_of_a_headerless_format_makes_no_sound_of_a_text(tmp_path: 
 def test_a_name_that_no_file_can_have_is_named() -> None:
     with pytest.raises(AudioNotFound, match=r"nul\\x00byte\.mp3': no file can have this name"):
         decode("nul\0byte.mp3")
+
+
+def test_a_link_that_leads_nowhere_is_named_with_the_place_that_it_leads_to(tmp_path: Path) -> None:
+    link = tmp_path / "my song.mp3"
+    link.symlink_to("/nowhere/gone.mp3")
+    for uri in (link, link.as_uri()):
+        with pytest.raises(AudioNotFound) as caught:
+            decode(uri)
+        assert str(caught.value) == f"{link}: a link to /nowhere/gone.mp3: No such file or directory"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")

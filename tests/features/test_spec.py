@@ -86,7 +86,11 @@ def test_every_parameter_changes_the_digest(change):
         ({"n_fft": -1}, "n_fft=-1: Input should be greater than 0"),
         ({"sample_rate": 22_050.5}, "sample_rate=22050.5: Input should be a valid integer"),
         ({"kind": "chroma"}, "kind='chroma': Input should be 'mfcc', 'mfcc_delta', 'mel_spectrogram'"),
-        ({"hop": 3}, "hop=3: Extra inputs are not permitted"),
+        ({"hop": 3}, "hop=3 is not a parameter of kind=mfcc; it takes n_fft, win_length, window, n_mels, fmin, fmax"),
+        ({"htk": True}, "htk=True is not a parameter of kind=mfcc; it takes n_fft"),
+        ({1: 2}, "1=2 is not a parameter of kind=mfcc; it takes n_fft"),
+        ({"kind": ["mfcc"]}, "kind=['mfcc']: Input should be 'mfcc'"),
+        ({"name": "other"}, "name='other' must be left out: 'mine' is its name"),
         ({"n_mfcc": 129}, "n_mfcc=129 must be at most n_mels=128"),
         (
             {"kind": "mel_spectrogram"},
@@ -102,7 +106,7 @@ def test_every_parameter_changes_the_digest(change):
         ({"summary": []}, "summary=[]: Tuple should have at least 1 item"),
         ({"segments": {"count": 0}}, "segments.count=0: Input should be greater than 0"),
         ({"segments": {"overlap_s": 5}}, "segments: overlap_s=5.0 must be below length_s=5.0"),
-        ({"segments": {"parts": 5}}, "segments.parts=5: Extra inputs are not permitted"),
+        ({"segments": {"parts": 5}}, "segments: parts=5 is no parameter; it takes count, length_s, overlap_s"),
         ({"fmax": 11_026.0}, "fmax=11026.0 must be above fmin=0.0 and at most 11025.0 Hz"),
         ({"fmax": float("nan")}, "fmax=nan: Input should be a finite number"),
         ({"fmin": 300.0, "fmax": 300.0}, "fmax=300.0 must be above fmin=300.0"),
@@ -153,6 +157,56 @@ def test_a_kind_refuses_what_is_impossible_for_it(parameters, message):
         build_spec("mine", parameters)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["norm", "top_db", "htk", "n_ffft", "n_chroma", "frame_length"])
+def test_a_name_that_a_kind_does_not_take_is_refused_without_a_value_too(name):
+    with pytest.raises(
+        FeatureSpecError, match=rf"^features.mine: {name}=null is not a parameter of kind=mfcc; it takes"
+    ):
+        build_spec("mine", {**MFCC, name: None})
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_null_is_taken_where_it_is_the_default_and_nowhere_else(kind):
+    alone = {"kind": kind, "sample_rate": 44_100, "summary": "mean"}
+    if kind == "fma_518":
+        del alone["summary"]
+    digest = build_spec("mine", alone).digest
+    for name, default in {**PARAMETERS[kind], "hop_length": 512, "n_samples": None, "segments": None}.items():
+        if default is None:
+            assert build_spec("mine", {**alone, name: None}).digest == digest
+            continue
+        with pytest.raises(FeatureSpecError) as caught:
+            build_spec("mine", {**alone, name: None})
+        assert (
+            str(caught.value)
+            == f"features.mine: {name}=null means nothing for kind={kind}; leave it out for {default!r}"
+        )
+    with pytest.raises(FeatureSpecError, match="sample_rate=null: it must be given"):
+        build_spec("mine", {**alone, "sample_rate": None})
+
+
+# As YAML gives them: `true`, "40", 40.0.
+@pytest.mark.parametrize("value", [True, "40", 40.0], ids=repr)
+@pytest.mark.parametrize("name", ["sample_rate", "hop_length", "n_fft", "win_length", "n_mels", "n_mfcc", "count"])
+def test_what_is_no_whole_number_is_none(name, value):
+    change = {"segments": {"count": value}} if name == "count" else {name: value}
+    with pytest.raises(FeatureSpecError) as caught:
+        build_spec("mine", {**MFCC, **change})
+    assert str(caught.value).endswith(f"{name}={value!r}: Input should be a valid integer")
+
+
+@pytest.mark.parametrize("value", [True, "4"], ids=repr)
+@pytest.mark.parametrize("name", ["fmin", "fmax", "tuning", "quantile", "roll_percent", "length_s", "overlap_s"])
+def test_what_is_no_number_is_none(name, value):
+    kind = {"tuning": "chroma_cqt", "quantile": "spectral_contrast", "roll_percent": "spectral_rolloff"}.get(
+        name, "mfcc"
+    )
+    change = {"segments": {name: value}} if name.endswith("_s") else {name: value}
+    with pytest.raises(FeatureSpecError) as caught:
+        build_spec("mine", {"kind": kind, "sample_rate": 44_100, "summary": "mean", **change})
+    assert str(caught.value).endswith(f"{name}={value!r}: Input should be a valid number")
 
 
 def test_the_largest_spectral_contrast_and_constant_q_that_fit_are_what_librosa_takes_too():

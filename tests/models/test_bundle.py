@@ -162,7 +162,8 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(bundle: Path) -> None:
 @pytest.mark.parametrize("version", [4, 0, "2", True, None, [2]])
 def test_another_version_is_refused(bundle: Path, version: object) -> None:
     reseal(bundle, format_version=version)
-    with pytest.raises(BundleError, match=r"format_version=.*, this program reads 1 to 3"):
+    advice = "install a newer genre_spark" if version == 4 else "train the model again"
+    with pytest.raises(BundleError, match=f"format_version=.*, this program reads 1 to 3; {advice}$"):
         load_bundle(bundle)
 
 
@@ -301,9 +302,9 @@ def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:
 
 
 def test_a_model_larger_than_its_weights_is_not_built(bundle: Path) -> None:
-    spec = STUDY_SPECS["mfcc"].model_copy(update={"n_frames": 2**33})
+    spec = STUDY_SPECS["mfcc"].model_copy(update={"n_frames": 2**19})
     reseal(bundle, architecture="cnn1d", spec=spec.model_dump(mode="json"), spec_digest=spec.digest)
     with pytest.raises(
-        BundleError, match=r"model\.weights\.h5 has [\d,]+ bytes, its model at least 3,2\d\d,\d{3},\d{3},\d{3}"
+        BundleError, match=r"model\.weights\.h5 has [\d,]+ bytes, its model at least 20\d,\d{3},\d{3}"
     ):
         load_bundle(bundle)
