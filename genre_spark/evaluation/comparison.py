@@ -29,7 +29,8 @@ class Comparison:
     difference : float
         Accuracy of `leaking` minus that of `disjoint`.
     interval : tuple of float
-        95 % interval of the difference, were the two sets of judged tracks independent.
+        95 % interval of the difference, from that of each (by artist where artists are known), were the two sets of
+        judged tracks independent.
     """
 
     model: str
@@ -51,7 +52,9 @@ def compare_splits(rows: Sequence[SummaryRow]) -> list[Comparison]:
         disjoint = next(partners, None)
         if not shared or disjoint is None:
             continue
-        interval = difference_interval(leaking.accuracy, leaking.interval, disjoint.accuracy, disjoint.interval)
+        interval = difference_interval(
+            leaking.accuracy, leaking.honest_interval, disjoint.accuracy, disjoint.honest_interval
+        )
         comparisons.append(Comparison(leaking.model, leaking, disjoint, leaking.accuracy - disjoint.accuracy, interval))
     return comparisons
 
@@ -79,20 +82,20 @@ def fellows(leaks: LeakAudit) -> str:
     """Say of how many judged tracks training holds what: "the artist of 3 and a copy of 1 of them", or nothing."""
     found = [f"{FELLOWS[kind][0]} {thousands(leaks.kinds[kind].judged_with_fellow)}" for kind in shared_kinds(leaks)]
     if found:
-        return f"{_joined(found, 'and')} of them"
+        return f"{joined(found, 'and')} of them"
     known = [FELLOWS[kind][1] for kind in KINDS if not is_unknown(leaks, kind)]
-    return f"no {_joined(known, 'or')} of theirs" if known else "nothing that is known of them"
+    return f"no {joined(known, 'or')} of theirs" if known else "nothing that is known of them"
 
 
 def unknown_kinds(leaks: LeakAudit) -> str:
     """Name what is not known of all tracks: "artists and albums"; of recordings, silence has nothing to be known."""
     kinds = [kind for kind in KINDS if (is_unknown(leaks, kind) if kind == "pcm" else unknown_tracks(leaks, kind))]
-    return _joined([f"{FELLOWS[kind][1]}s" for kind in kinds], "and")
+    return joined([f"{FELLOWS[kind][1]}s" for kind in kinds], "and")
 
 
 def grouped_by(leaks: LeakAudit) -> str:
     """Name what joins tracks to groups: "artist, album or recording"."""
-    return _joined([FELLOWS[kind][1] for kind in leaks.by], "or")
+    return joined([FELLOWS[kind][1] for kind in leaks.by], "or")
 
 
 def difference_interval(
@@ -108,7 +111,7 @@ def difference_interval(
     first, second : float
         Proportions of two samples that have nothing to do with each other.
     first_interval, second_interval : tuple of float
-        Wilson's interval of each.
+        Wilson's interval of each; also that of an effective sample.
 
     Returns
     -------
@@ -123,10 +126,11 @@ def difference_interval(
     )
 
 
+def joined(words: Sequence[str], last: str) -> str:
+    """Join words as in a sentence: "a, b and c"."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def _is_free_of(kinds: Sequence[Kind], leaks: LeakAudit) -> bool:
     """Tell whether a run leaks nothing, and knows it of the kinds that another one leaks."""
     return not shared_kinds(leaks) and not any(is_unknown(leaks, kind) for kind in kinds)
-
-
-def _joined(words: Sequence[str], last: str) -> str:
-    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

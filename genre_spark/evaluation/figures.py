@@ -6,6 +6,7 @@ colours are CSS variables (`--figure-ink` and so on), so that a page can show th
 
 import hashlib
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from genre_spark.errors import RunError
@@ -31,7 +33,13 @@ LIGHT_TEXT_FROM = 0.75
 
 
 def accuracy_figure(
-    history: Mapping[str, Sequence[float]], *, model: str, chance: float | None = None, title: str = ""
+    history: Mapping[str, Sequence[float]],
+    *,
+    model: str,
+    chance: float | None = None,
+    title: str = "",
+    best_epoch: int = 0,
+    of_segments: bool = False,
 ) -> Figure:
     """Draw accuracy by epoch, training and validation.
 
@@ -45,21 +53,27 @@ def accuracy_figure(
         Accuracy of guessing, drawn as a dotted line.
     title : str
         Written above the axes.
+    best_epoch : int
+        Epoch, from 1, whose weights the run kept: it is marked, and its values stand in the legend. 0: the last one.
+    of_segments : bool
+        The curves count segments of tracks; that is said at the axis.
     """
     with styled():
-        figure, axes = _curves(history, "accuracy", "{:.1%}")
-        axes.set(ylim=(0, 1), title=shown_name(title, 80))
+        figure, axes = _curves(history, "accuracy", "{:.1%}", best_epoch)
+        quantity = "accuracy on segments" if of_segments else "accuracy"
+        axes.set(ylim=(0, 1), title=shown_name(title, 80), ylabel=quantity)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         if model in STUDY:
             study = STUDY[model]
             for part, value in (("training", study.training_accuracy), ("validation", study.validation_accuracy)):
                 _level(axes, value, f"study {100 * value:.4g} %", COLOURS[part], "--")
         if chance is not None:
-            _level(axes, chance, f"chance {100 * chance:.1f} %", COLOURS["muted"], ":")
+            guessing = f"{100 * chance:.1f}" if chance >= 0.0005 else "< 0.1"
+            _level(axes, chance, f"chance {guessing} %", COLOURS["muted"], ":")
         return figure
 
 
-def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> Figure:
+def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "", best_epoch: int = 0) -> Figure:
     """Draw loss by epoch, training and validation.
 
     Parameters
@@ -68,9 +82,11 @@ def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> F
         As `genre_spark.models.run.read_history` returns it.
     title : str
         Written above the axes.
+    best_epoch : int
+        As `accuracy_figure` takes it.
     """
     with styled():
-        figure, axes = _curves(history, "loss", "{:.2f}")
+        figure, axes = _curves(history, "loss", "{:.2f}", best_epoch)
         axes.set_title(shown_name(title, 80))
         finite = [value for name in ("loss", "val_loss") for value in history[name] if np.isfinite(value)]
         # A loss has no upper end; from 0 on, the two curves' distance is seen in proportion.
@@ -78,10 +94,17 @@ def loss_figure(history: Mapping[str, Sequence[float]], *, title: str = "") -> F
         return figure
 
 
+def kept_place(history: Mapping[str, Sequence[float]], best_epoch: int) -> int:
+    """Place, from 0, of the epoch whose weights a run kept: of the last one where `best_epoch` isn't among them."""
+    epochs = list(history["epoch"])
+    return epochs.index(best_epoch) if best_epoch in epochs else len(epochs) - 1
+
+
 def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str = "") -> Figure:
     """Draw a confusion matrix: counts and shares of the true genre, coloured by share.
 
-    Of more than `confusion_matrix.MOST_SHOWN` genres those with most mistakes have rows, and one row holds the others.
+    Of more than `confusion_matrix.MOST_SHOWN` genres those with most mistakes have rows, and one row holds the others:
+    where it meets their column, right and wrong answers are counted together, and the cell is not coloured.
 
     Parameters
     ----------
@@ -95,11 +118,17 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
     shown = most_confused(confusion, labels)
     counts, n = shown.counts, len(shown.names)
     shares, names = row_shares(counts), [shown_name(label, 22) for label in shown.names]
+    coloured = shares.copy()
+    if shown.left_out:
+        coloured[-1, -1] = 0.0
     most = f" (the {len(shown.labels)} of {len(labels):,} with most mistakes)" if shown.left_out else ""
     cell_inches, size = (0.62, 10.5) if n <= 12 else (0.46, 7.5)
-    side = max(n, 4) * cell_inches + 1.4
+    cells = max(n, 4) * cell_inches
     with styled():
-        figure = Figure(figsize=(side, side), layout="constrained")
+        # Long names take room of their own, not that of the cells.
+        longest = max(_width_inches(name) for name in names)
+        size_inches = (cells + longest + 0.6, cells + longest / math.sqrt(2) + 0.9)
+        figure = Figure(figsize=size_inches, layout="constrained")
         axes = figure.add_subplot(aspect="equal", title=shown_name(title, 80))
         # From clear to full instead of from white: the ground of the page, light or dark, shines through.
         red, green, blue = matplotlib.colors.to_rgb(COLOURS["cell"])
@@ -107,7 +136,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
         axes.pcolormesh(
             np.arange(n + 1) - 0.5,
             np.arange(n + 1) - 0.5,
-            shares,
+            coloured,
             cmap=clear_to_full,
             vmin=0,
             vmax=1,
@@ -116,7 +145,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], *, title: str
         )
         for (row, column), count in np.ndenumerate(counts):
             share = shares[row, column]
-            ink = "muted" if not count else "cell-ink" if share >= LIGHT_TEXT_FROM else "ink"
+            ink = "muted" if not count else "cell-ink" if coloured[row, column] >= LIGHT_TEXT_FROM else "ink"
             lines = f"{_compact(int(count))}\n{100 * share:.0f} %" if count else "0"
             cell = axes.text(column, row, lines, ha="center", va="center", size=size, color=COLOURS[ink])
             cell.set_in_layout(False)  # it lies within the axes; measuring hundreds of cells takes seconds
@@ -196,15 +225,23 @@ def save_svg(figure: Figure, path: Path) -> None:
         figure.savefig(partial, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
 
 
-def _curves(history: Mapping[str, Sequence[float]], quantity: str, last: str) -> tuple[Figure, Axes]:
+def _width_inches(text: str) -> float:
+    """Width of a text on an axis; of one line, without mathematics."""
+    if not text:
+        return 0.0
+    return float(TextPath((0, 0), text, size=matplotlib.rcParams["font.size"]).get_extents().width) / 72
+
+
+def _curves(history: Mapping[str, Sequence[float]], quantity: str, value: str, best_epoch: int) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    epochs = np.asarray(history["epoch"])
+    epochs, place = np.asarray(history["epoch"]), kept_place(history, best_epoch)
     for part, column, marker in (("training", quantity, "o"), ("validation", f"val_{quantity}", "s")):
         values = np.asarray(history[column])
         finite = np.flatnonzero(np.isfinite(values))
-        end = f" {last.format(values[finite[-1]]).replace('%', ' %')}" if finite.size else " not finite"
-        # The marker on the last epoch is also what is seen of a training of one epoch.
+        marked = finite[finite <= place][-1:]
+        of_it = value.format(values[marked[0]]).replace("%", " %") if marked.size else "not finite"
+        # The marker is also what is seen of a training of one epoch.
         axes.plot(
             epochs,
             values,
@@ -212,15 +249,19 @@ def _curves(history: Mapping[str, Sequence[float]], quantity: str, last: str) ->
             linewidth=1.8,
             marker=marker,
             markersize=5,
-            markevery=finite[-1:].tolist(),
-            label=f"{part}{end}",
+            markevery=marked.tolist(),
+            label=f"{part} {of_it}",
             clip_on=False,
             zorder=3,
+        )
+    if place < len(epochs) - 1:
+        axes.axvline(
+            epochs[place], color=COLOURS["muted"], linewidth=0.9, zorder=2, label=f"kept: epoch {epochs[place]:.0f}"
         )
     axes.set(xlabel="epoch", ylabel=quantity, xlim=(min(epochs[0], 1) - 0.5, epochs[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(axis="y")
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, handlelength=1.4, columnspacing=1.4)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, handlelength=1.2, columnspacing=1.1)
     return figure, axes
 
 

@@ -12,20 +12,26 @@ from genre_spark.evaluation.figures import to_svg
 from genre_spark.evaluation.judged import Judged
 from genre_spark.evaluation.metrics import genre_metrics, row_shares
 from genre_spark.evaluation.reliability_figure import reliability_figure
-from genre_spark.evaluation.summary import percent
+from genre_spark.evaluation.summary import judged_tracks, percent
 from genre_spark.models.reliability import ReliabilityBin, error_by_chance
 
 # Genres in a table; those with fewer tracks are in `metrics.json`.
 MOST_GENRES = 100
+# More genres than that are no extreme.
+_MOST_TIED = 3
 
 
-def judged_section(ids: str, row: Judged, metrics: Mapping[str, Any], confused: pa.Table | None) -> dict[str, Any]:
+def judged_section(
+    ids: str, title: str, row: Judged, metrics: Mapping[str, Any], confused: pa.Table | None
+) -> dict[str, Any]:
     """Put together what the templates take of a judgement, and draw its reliability diagram.
 
     Parameters
     ----------
     ids : str
         Begins all ids of the section.
+    title : str
+        Tells the model from the others of the page.
     row : Judged
     metrics : mapping
         As `metrics.json` holds it.
@@ -35,6 +41,7 @@ def judged_section(ids: str, row: Judged, metrics: Mapping[str, Any], confused: 
     confusion = confusion_of(metrics)
     return {
         "id": ids,
+        "title": title,
         "row": row,
         "part": metrics["part"],
         "macro_f1_interval": metrics.get("macro_f1_interval"),
@@ -42,13 +49,14 @@ def judged_section(ids: str, row: Judged, metrics: Mapping[str, Any], confused: 
         "artists": metrics.get("artists"),
         "unseen": _unseen(metrics.get("unseen") or {}),
         "unlabelled": metrics.get("unlabelled") or 0,
+        "heard": metrics.get("heard"),
         "commonest": confusion.sum(axis=1).max() / max(row.n, 1),
         "labels": metrics["labels"][:MOST_GENRES],
         "pairs": confused_pairs(confused, metrics),
         "has_excerpts": False,
         **_genres(confusion, metrics),
         **_matrix(confusion, metrics["labels"]),
-        **_reliability(ids, row, metrics["reliability"]),
+        **_reliability(ids, title, row, metrics["reliability"]),
     }
 
 
@@ -64,23 +72,39 @@ def _genres(confusion: np.ndarray, metrics: Mapping[str, Any]) -> dict[str, Any]
     listed = set(most)
     occurring = [genre for genre in metrics["labels"] if per_genre[genre]["support"]]
     counted = confusion.sum(axis=1) > 0 if metrics["part"] == "all" else slice(None)
-    by_recall = sorted(occurring, key=lambda genre: per_genre[genre]["recall"])
+    predicted = dict(zip(metrics["labels"], confusion.sum(axis=0).tolist(), strict=True))
+    shown = {genre: _known(per_genre[genre], predicted[genre]) for genre in metrics["labels"] if genre in listed}
     return {
-        "per_genre": {genre: per_genre[genre] for genre in metrics["labels"] if genre in listed},
+        "per_genre": shown,
+        "some_undefined": any(scores["precision"] is None or scores["recall"] is None for scores in shown.values()),
         "has_intervals": any(per_genre[genre].get("f1_interval") for genre in most),
         # As macro-F1: of a bundle on another dataset over the genres that occur in it.
         "means": {name: float(values[counted].mean()) for name, values in genre_metrics(confusion).items()},
-        "hardest": by_recall[0] if by_recall else None,
-        "easiest": by_recall[-1] if by_recall else None,
+        **_extremes({genre: per_genre[genre]["recall"] for genre in occurring}),
     }
+
+
+def _known(scores: Mapping[str, Any], predicted: int) -> dict[str, Any]:
+    """Take out what is a share of nothing: precision of a genre that is never named, recall of one without a track."""
+    nothing = [name for name, n in (("precision", predicted), ("recall", scores["support"])) if not n]
+    return {**scores, **{key: None for name in nothing for key in (name, f"{name}_interval")}}
+
+
+def _extremes(recalls: Mapping[str, float]) -> dict[str, Any]:
+    """Name the genre that is found most often and the one that is least; None where many are, or all alike."""
+    ends = {"easiest": max(recalls.values(), default=0), "hardest": min(recalls.values(), default=0)}
+    found: dict[str, Any] = dict.fromkeys(ends)
+    for end, recall in ends.items():
+        names = [genre for genre in recalls if recalls[genre] == recall]
+        if len(names) <= min(_MOST_TIED, len(recalls) - 1):
+            found[end] = {"genre": names[0], "others": len(names) - 1, "recall": recall}
+    return found
 
 
 def _matrix(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     """Rows for the heat map: of each the genre, its tracks, its recall, and a count and a share for each column."""
     shown = most_confused(confusion, labels)
     shares = row_shares(shown.counts)
-    mistaken = confusion - np.diag(np.diag(confusion))
-    true, predicted = (int(index) for index in np.unravel_index(int(mistaken.argmax()), mistaken.shape))
     return {
         "matrix": {
             "names": shown.names,
@@ -91,19 +115,30 @@ def _matrix(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
                     "n": int(shown.counts[index].sum()),
                     "recall": float(shares[index, index]),
                     "cells": list(zip(shown.counts[index].tolist(), shares[index].tolist(), strict=True)),
+                    # Among the others, right and wrong answers are counted together.
+                    "mixed": bool(shown.left_out) and index == len(shown.labels),
                 }
                 for index, name in enumerate(shown.names)
             ],
         },
-        "mistake": {
-            "count": int(mistaken[true, predicted]),
-            "true": labels[true],
-            "predicted": labels[predicted],
-        },
+        "mistake": _mistake(confusion, labels),
     }
 
 
-def _reliability(ids: str, row: Judged, found: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+def _mistake(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, Any] | None:
+    """Find the one pair of genres that is confused most often.
+
+    None where several are confused as often, and where none is confused twice: which one comes first is luck.
+    """
+    mistaken = confusion - np.diag(np.diag(confusion))
+    most = int(mistaken.max())
+    if most < 2 or np.count_nonzero(mistaken == most) > 1:
+        return None
+    true, predicted = (int(index) for index in np.unravel_index(int(mistaken.argmax()), mistaken.shape))
+    return {"count": most, "true": labels[true], "predicted": labels[predicted]}
+
+
+def _reliability(ids: str, title: str, row: Judged, found: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
     if found is None:
         return {"reliability": None}
     table = [ReliabilityBin.model_validate(each) for each in found]
@@ -113,7 +148,7 @@ def _reliability(ids: str, row: Judged, found: Sequence[Mapping[str, Any]] | Non
         "reliability_svg": to_svg(
             reliability_figure(table),
             ids=f"{ids}-reliability",
-            description=f"Reliability diagram of {row.model} on {row.n} {row.tracks_of_part}: calibration error "
+            description=f"Reliability diagram of {title} on {judged_tracks(row)}: calibration error "
             f"{percent(row.ece)}; the table beside it holds its numbers",
         ),
     }

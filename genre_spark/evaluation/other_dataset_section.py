@@ -1,34 +1,39 @@
 """What the report's section on a bundle that was held against a dataset shows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from genre_spark.evaluation.confused import read_confused_of
 from genre_spark.evaluation.judged_section import judged_section
 from genre_spark.evaluation.other_datasets import read_other_dataset
+from genre_spark.evaluation.summary import titles
 
 
-def other_dataset_section(number: int, folder: Path) -> dict[str, Any]:
-    """Read an evaluation that `genre-spark evaluate --bundle` wrote, and draw its figure.
+def other_dataset_sections(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read evaluations that `genre-spark evaluate --bundle` wrote, and draw their figures.
 
     Parameters
     ----------
-    number : int
-        Its place among them: part of all ids.
-    folder : Path
+    folders : sequence of Path
 
     Returns
     -------
-    dict
-        What the templates take.
+    list of dict
+        What the templates take of each.
 
     Raises
     ------
     RunError
-        If the folder holds no such evaluation, or a damaged one.
+        If a folder holds no such evaluation, or a damaged one.
     """
-    row, metrics = read_other_dataset(folder)
-    return {
-        **judged_section(f"evaluation-{number}", row, metrics, read_confused_of(folder)),
-        "files": "the evaluation's ",
-    }
+    found = [read_other_dataset(folder) for folder in folders]
+    rows = [row for row, _ in found]
+    named = titles(rows, [row.dataset_name for row in rows])
+    return [
+        {
+            **judged_section(f"evaluation-{number}", title, row, metrics, read_confused_of(folder)),
+            "files": "the evaluation's ",
+        }
+        for number, (folder, title, (row, metrics)) in enumerate(zip(folders, named, found, strict=True), start=1)
+    ]

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from genre_spark.evaluation.comparison import (
     fellows,
     grouped_by,
     is_unknown,
+    joined,
     shared_kinds,
     unknown_kinds,
     unknown_tracks,
@@ -24,12 +25,16 @@ from genre_spark.evaluation.confused_tracks import left_out, with_excerpts
 from genre_spark.evaluation.experiment_figure import experiment_figure
 from genre_spark.evaluation.experiment_results import SplitResults, read_results
 from genre_spark.evaluation.figures import to_svg
-from genre_spark.evaluation.other_dataset_section import other_dataset_section
-from genre_spark.evaluation.run_section import run_section
+from genre_spark.evaluation.other_dataset_section import other_dataset_sections
+from genre_spark.evaluation.other_datasets import OtherDatasetRow
+from genre_spark.evaluation.run_section import run_sections
+from genre_spark.evaluation.same_tracks import JudgedRun, no_clear_difference
 from genre_spark.evaluation.study import STUDY_DATA, STUDY_SOURCE
 from genre_spark.evaluation.summary import (
     SummaryRow,
+    chance_percent,
     duration,
+    judged_tracks,
     of_hundred,
     percent,
     points,
@@ -102,19 +107,16 @@ def build_report(
         raise RunError(f"{out}: is a folder; name a file, such as {out / 'report.html'}")
     results = [] if experiment is None else read_results(experiment)
     runs = runs if results or evaluations else some_runs(runs)
-    sections = [run_section(number, run) for number, run in enumerate(runs, start=1)]
-    of_others = [other_dataset_section(number, folder) for number, folder in enumerate(evaluations, start=1)]
+    sections, of_others = run_sections(runs), other_dataset_sections(evaluations)
     if audio is not None and audio_mb > 0:
         _let_hear([*sections, *of_others], audio, budget=round(audio_mb * 1e6), on_tracks=on_tracks)
     rows: list[SummaryRow] = [section["row"] for section in sections]
-    verdicts = _verdicts(rows)
     environment = _environment()
     script = environment.get_template("report.js").render()
     page = environment.get_template("report.html.j2").render(
         rows=rows,
         sections=sections,
-        verdicts=verdicts,
-        headline=next((section for section in sections if section["row"] is verdicts[0]["best"]), None),
+        verdicts=_verdicts(sections),
         evaluations=of_others,
         left_out=left_out([section["pairs"] for section in (*sections, *of_others)]),
         audio_mb=f"{audio_mb:g}",
@@ -124,7 +126,6 @@ def build_report(
         some_study=any(row.study for row in rows),
         note=note,
         parts=PARTS,
-        judged=JUDGED,
         bins=BINS,
         study_source=STUDY_SOURCE,
         study_data=STUDY_DATA,
@@ -158,7 +159,8 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         percent=percent, points=points, study_percent=study_percent, duration=duration, thousands=thousands,
         fellows=fellows, unknown_kinds=unknown_kinds, shared_kinds=shared_kinds, what_split=_what_split,
-        of_hundred=of_hundred,
+        of_hundred=of_hundred, chance_percent=chance_percent, judged_tracks=judged_tracks, what_tracks=_what_tracks,
+        honest_interval=_honest_interval, some_names=_some_names, heard_of=_heard_of,
     )  # fmt: skip
     environment.globals.update(is_unknown=is_unknown, unknown_tracks=unknown_tracks)
     return environment
@@ -168,13 +170,44 @@ def _what_split(row: SummaryRow) -> str:
     return SPLITS.get(row.split, "a split of its own").format(grouped_by=grouped_by(row.leaks))
 
 
-def _verdicts(rows: Sequence[SummaryRow]) -> list[dict[str, Any]]:
+def _what_tracks(row: SummaryRow) -> str:
+    """Count the judged tracks, and say how far they can be trusted: "1 test track that no training saw"."""
+    said = JUDGED[row.judged_part]
+    return f"{thousands(row.n)} {said if row.n != 1 else said.replace('tracks', 'track', 1)}"
+
+
+def _honest_interval(row: SummaryRow | OtherDatasetRow) -> tuple[float, float]:
+    return row.interval_by_artist or row.interval
+
+
+def _heard_of(section: Mapping[str, Any]) -> str:
+    """Say how many of the judged tracks were training tracks."""
+    heard, n = section["heard"], section["row"].n
+    if n == 1:
+        return "The one judged track was a training track"
+    what = "was a training track" if heard == 1 else "were training tracks"
+    return f"{thousands(heard)} of {thousands(n)} judged tracks {what}"
+
+
+def _some_names(names: Sequence[str], most: int = 3) -> str:
+    """Join names, the first ones where there are many: "a, b, c and 4 others"."""
+    left = len(names) - most
+    return joined(names, "and") if left < 2 else joined([*names[:most], f"{left} others"], "and")
+
+
+def _verdicts(sections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One verdict per group of comparable runs; first those that speak for new music, then those of unseen tracks."""
-    groups: dict[tuple[str, ...], list[SummaryRow]] = {}
-    for row in rows:
-        groups.setdefault(row.comparable, []).append(row)
-    verdicts = [{"best": max(group, key=lambda row: row.accuracy), "rows": group} for group in groups.values()]
-    return sorted(verdicts, key=lambda verdict: _flatters(verdict["best"]))
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for section in sections:
+        groups.setdefault(section["row"].comparable, []).append(section)
+    verdicts = []
+    for group in groups.values():
+        best = max(group, key=lambda section: section["row"].accuracy)
+        runs = {section["id"]: JudgedRun(section["folder"], section["row"]) for section in group}
+        alike = no_clear_difference(runs.pop(best["id"]), list(runs.values()))
+        names = [section["title"] for section in group if any(section["row"] is row for row in alike)]
+        verdicts.append({"best": best, "sections": group, "alike": names})
+    return sorted(verdicts, key=lambda verdict: _flatters(verdict["best"]["row"]))
 
 
 def _flatters(row: SummaryRow) -> tuple[bool, bool]:

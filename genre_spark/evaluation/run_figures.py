@@ -24,6 +24,8 @@ _MARKERS = {"training": ("o", 0.0), "validation": ("s", -0.13), "test": ("D", 0.
 def accuracies_figure(rows: Sequence[SummaryRow]) -> Figure:
     """Draw the accuracy of each run on each part, with the interval of the part that judges it.
 
+    The interval takes an artist's tracks together where artists are known.
+
     Parameters
     ----------
     rows : sequence of SummaryRow
@@ -36,7 +38,7 @@ def accuracies_figure(rows: Sequence[SummaryRow]) -> Figure:
         for place, row in enumerate(rows):
             # Behind the markers: the reader looks for its ends.
             height = place + _MARKERS[row.judged_part][1]
-            axes.plot(row.interval, (height, height), color=SERIES[row.judged_part], linewidth=2, alpha=0.45)
+            axes.plot(row.honest_interval, (height, height), color=SERIES[row.judged_part], linewidth=2, alpha=0.45)
             axes.plot(
                 (row.chance, row.chance), (place - 0.32, place + 0.32), ":", color=COLOURS["muted"], label="chance"
             )

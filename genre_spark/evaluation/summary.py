@@ -1,7 +1,8 @@
 """A line for each run: what it reached, on what, and how far that can be trusted."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,15 @@ from genre_spark.errors import RunError
 from genre_spark.evaluation.judged import Judged, what_was_judged
 from genre_spark.evaluation.metrics_file import read_metrics
 from genre_spark.evaluation.study import STUDY, STUDY_DATA, StudyModel
+from genre_spark.files import visible
 from genre_spark.models.run import HISTORY, RunRecord, read_history, read_run_record
 
 # Stands where there is no number.
 ABSENT = "\N{EN DASH}"
+# Of the parts, in the terminal: 80 columns are few.
+_HEADINGS = ("train", "valid.", "test")
+# From more columns on, there are two spaces between numbers.
+_ROOMY = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,8 @@ class SummaryRow(Judged):
         Equal in two rows that differ in the split alone: same model, feature, track table, genres, training settings.
     leaks : LeakAudit
         Who stands on both sides of the split.
+    interval_by_artist : tuple of float or None
+        95 % interval of the accuracy that takes an artist's tracks together; None where artists aren't known.
     """
 
     split: str
@@ -57,6 +65,37 @@ class SummaryRow(Judged):
     comparable: tuple[str, ...]
     same_task: tuple[str, ...]
     leaks: LeakAudit
+    interval_by_artist: tuple[float, float] | None = None
+
+    @property
+    def honest_interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy: by artist where artists are known, else as if tracks were independent."""
+        return self.interval_by_artist or self.interval
+
+
+def titles(rows: Sequence[Judged], beside: Sequence[Hashable]) -> list[str]:
+    """Name each row so that it can be told from the others.
+
+    Parameters
+    ----------
+    rows : sequence of Judged
+    beside : sequence of hashable
+        What stands beside the name of each, such as its split.
+
+    Returns
+    -------
+    list of str
+        The model, or the folder's name where two rows have the same model and the same beside it; numbered where those
+        are the same too.
+    """
+    found = list(zip((row.model for row in rows), beside, strict=True))
+    often = Counter(found)
+    names = [row.name if often[key] > 1 else row.model for row, key in zip(rows, found, strict=True)]
+    keys = list(zip(names, beside, strict=True))
+    return [
+        f"{name} ({keys[: place + 1].count(key)})" if key in keys[:place] else name
+        for place, (name, key) in enumerate(zip(names, keys, strict=True))
+    ]
 
 
 def summary_rows(runs: Sequence[Path]) -> list[SummaryRow]:
@@ -72,21 +111,32 @@ def summary_rows(runs: Sequence[Path]) -> list[SummaryRow]:
 
 def print_summary(rows: Sequence[SummaryRow], console: Console) -> None:
     """Print the summary as a table that is readable at 80 columns."""
-    table = Table(box=SIMPLE_HEAD, title="Accuracy in %", title_justify="left", pad_edge=False, collapse_padding=True)
-    table.add_column("model", overflow="fold", min_width=10)
-    table.add_column("split", overflow="fold", min_width=12)
-    for heading in ("train", "valid.", "test", "chance", "tracks\njudged", "para-\nmeters", "trained\nfor"):
+    table = Table(
+        box=SIMPLE_HEAD, show_edge=False, title="Accuracy in %", title_justify="left",
+        padding=(0, 1 if console.width > _ROOMY else 0), pad_edge=False, collapse_padding=True,
+    )  # fmt: skip
+    # What gives way where room is short; a number without its end would be another number.
+    table.add_column("model", overflow="fold")
+    table.add_column("split", overflow="fold")
+    for heading in (*_HEADINGS, "95 %\ninter-\nval", "chance", "tracks\njudged", "para-\nmeters", "trained\nfor"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
+    for row, title in zip(rows, titles(rows, [row.split for row in rows]), strict=True):
         numbers = [_digits(row.accuracies[part]) for part in PARTS]
-        ours = (_digits(row.chance), thousands(row.n), thousands(row.parameters), duration(row.training_s))
-        table.add_row(Text(row.model), Text(row.split), *numbers, *ours)
+        low, high = row.honest_interval
+        chance = chance_percent(row.chance).removesuffix("\N{NO-BREAK SPACE}%").replace(" ", "")
+        ours = (f"{100 * low:.0f}{ABSENT}{100 * high:.0f}", chance, thousands(row.n))
+        size = (compact(row.parameters), duration(row.training_s))
+        table.add_row(Text(visible(title)), Text(visible(row.split)), *numbers, *ours, *size)
     table.add_section()
     for model, study in {row.model: row.study for row in rows if row.study}.items():
         accuracies = [f"{100 * share:.4g}" for share in (study.training_accuracy, study.validation_accuracy)]
-        theirs = (ABSENT, "12.5", ABSENT, thousands(study.parameters), ABSENT)
+        theirs = (ABSENT, ABSENT, "12.5", ABSENT, compact(study.parameters), ABSENT)
         table.add_row(f"{model} ({study.study_name})", "the study", *accuracies, *theirs, style="dim")
     console.print(table)
+    console.print()
+    if any(row.interval_by_artist for row in rows):
+        note = "The interval takes an artist's tracks together, as they are right or wrong together."
+        console.print(note, highlight=False, style="dim")
     if any(row.study for row in rows):
         note = f"The study's numbers are from other data and no like-for-like comparison: {STUDY_DATA}."
         console.print(note, highlight=False, style="dim")
@@ -97,6 +147,11 @@ def percent(share: float | None) -> str:
     return ABSENT if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
+def chance_percent(share: float) -> str:
+    """Format the accuracy of guessing: among thousands of genres it is small, but not nothing."""
+    return percent(share) if share == 0 or share >= 0.0005 else "< 0.1\N{NO-BREAK SPACE}%"
+
+
 def points(share: float) -> str:
     """Format a difference of two shares in percentage points, with its sign."""
     return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
@@ -104,7 +159,11 @@ def points(share: float) -> str:
 
 def of_hundred(share: float) -> str:
     """Say a share as people count: how many of 100."""
-    return "all" if share == 1 else "none" if share == 0 else f"about {max(1, min(99, round(100 * share)))}"
+    if share in (0, 1):
+        return "all" if share else "none"
+    if share < 0.005:
+        return "fewer than 1"
+    return "more than 99" if share > 0.995 else f"about {100 * share:.0f}"
 
 
 def study_percent(share: float) -> str:
@@ -123,6 +182,21 @@ def duration(seconds: float) -> str:
 def thousands(number: float) -> str:
     """Format a count with separators."""
     return f"{number:,.0f}"
+
+
+def compact(number: float) -> str:
+    """Format a count with three digits: 2.80 M of 2,796,648."""
+    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        # What would be rounded to a thousand of a unit is one of the next.
+        if number >= 0.9995 * size:
+            digits = f"{number / size:#.3g}".rstrip(".")
+            return f"{digits}\N{NO-BREAK SPACE}{name}"
+    return f"{number:.0f}"
+
+
+def judged_tracks(row: Judged) -> str:
+    """Count the judged tracks: "64 test tracks", "1 test track"."""
+    return f"{thousands(row.n)} {row.tracks_of_part if row.n != 1 else row.tracks_of_part.removesuffix('s')}"
 
 
 def some_runs(runs: Sequence[Path]) -> Sequence[Path]:
@@ -161,6 +235,7 @@ def read_history_if_any(run: Path) -> dict[str, list[float]] | None:
 
 def summary_row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> SummaryRow:
     """Put together what the summary shows of a run, from what `read_evaluated` gives."""
+    by_artist = metrics.get("accuracy_interval_by_artist")
     return SummaryRow(
         **what_was_judged(run.resolve().name, record.model, metrics),
         split=record.split,
@@ -179,6 +254,7 @@ def summary_row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> Summar
             *metrics["labels"],
         ),
         leaks=record.leaks,
+        interval_by_artist=None if by_artist is None else tuple(by_artist),
     )
 
 

@@ -1,5 +1,6 @@
 """Run folders with made-up, plausible numbers, written by the functions that write the real ones."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from genre_spark.evaluation.confused import CONFUSED, CONFUSED_SCHEMA
 from genre_spark.evaluation.effective_sample import GroupCounts
 from genre_spark.evaluation.metrics import build_metrics
 from genre_spark.evaluation.metrics_file import write_metrics
+from genre_spark.evaluation.same_tracks import PREDICTIONS
 from genre_spark.models.reliability import ReliabilityBin
 from genre_spark.models.run import EVALUATION, RunRecord, write_history, write_run_record
 from genre_spark.settings import Settings
@@ -110,6 +112,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         shared: Sequence[Kind] | None = None,
         unknown: Sequence[Kind] = (),
         by: Sequence[Kind] = KINDS,
+        best_epoch: int = 0,
     ) -> Path:
         run = tmp_path_factory.mktemp("runs") / (name or f"{model}-{split}")
         parts = (
@@ -139,6 +142,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 labels=list(labels),
                 trainable_parameters=PARAMETERS.get(model, 1_000),
                 epochs=epochs,
+                best_epoch=best_epoch,
                 batch_size=32,
                 learning_rate=learning_rate,
                 seed=0,
@@ -187,6 +191,42 @@ def write_confused() -> Callable[..., None]:
         folder = run / EVALUATION / CONFUSED
         folder.mkdir(exist_ok=True)
         pq.write_table(made_up_confused(rows), folder / "part-0.parquet")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_answers() -> Callable[..., None]:
+    """A function that gives a run the judgement of given answers: predictions of test tracks, and their metrics."""
+
+    def write(
+        run: Path,
+        right: Sequence[bool],
+        artists: Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] = GENRES,
+        with_artists: bool = True,
+    ) -> None:
+        true = [place % len(labels) for place in range(len(right))]
+        predicted = [(genre + (not hit)) % len(labels) for genre, hit in zip(true, right, strict=True)]
+        confusion = np.zeros((len(labels), len(labels)), int)
+        np.add.at(confusion, (true, predicted), 1)
+        groups = None
+        if artists is not None:
+            of_artist = {artist: [hit for hit, one in zip(right, artists, strict=True) if one == artist] for artist in
+                         artists}  # fmt: skip
+            kinds = Counter((len(hits), sum(hits)) for hits in of_artist.values())
+            groups = [GroupCounts(n=n, hits=hits, groups=number) for (n, hits), number in kinds.items()]
+        write_metrics(run / EVALUATION, build_metrics({"test": confusion}, labels, "test", groups=groups))
+        columns = {
+            "track_id": [f"{place:05}" for place in range(len(right))],
+            "part": ["test"] * len(right),
+            "genre": [labels[genre] for genre in true],
+            "predicted": [labels[genre] for genre in predicted],
+        }
+        if artists is not None and with_artists:
+            columns["artist"] = list(artists)
+        pq.write_table(pa.table(columns), run / EVALUATION / PREDICTIONS)
 
     return write
 

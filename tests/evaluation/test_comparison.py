@@ -35,6 +35,18 @@ def test_a_leaking_run_is_compared_with_the_disjoint_one_of_the_same_model(make_
     assert low < comparison.difference < high
 
 
+def test_two_splits_are_compared_by_the_intervals_that_take_an_artists_tracks_together(make_run, write_answers) -> None:
+    runs = [make_run("dnn", split="official", shared=["artist"]), make_run("dnn")]
+    artists = [f"artist {number}" for number in range(12) for _ in range(10)]
+    for run, share in zip(runs, (6, 3), strict=True):
+        write_answers(run, [number < share for number in range(12) for _ in range(10)], artists)
+    [comparison] = compare_splits(summary_rows(runs))
+    # Of 120 tracks that were independent of each other, 50 % and 25 % are no chance; of 12 artists they are.
+    assert comparison.interval[0] < 0 < comparison.difference
+    leaking, disjoint = comparison.leaking, comparison.disjoint
+    assert difference_interval(leaking.accuracy, leaking.interval, disjoint.accuracy, disjoint.interval)[0] > 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_is_shared_makes_a_leaking_run_and_only_what_is_known_a_disjoint_one(make_run, kind) -> None:
     leaking, disjoint = make_run("dnn", split="official", shared=[kind]), make_run("dnn")

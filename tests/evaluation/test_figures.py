@@ -123,6 +123,52 @@ def test_of_a_thousand_genres_those_with_most_mistakes_are_drawn() -> None:
     assert "genre 999" not in found
 
 
+def test_where_the_others_meet_right_and_wrong_stand_together_and_nothing_is_coloured() -> None:
+    confusion = 5 * np.eye(60, dtype=int)
+    confusion[0, 1] = 9
+    [mesh] = confusion_figure(confusion, [f"genre {index}" for index in range(60)]).axes[0].collections
+    shown = np.asarray(mesh.get_array())
+    assert shown.shape == (41, 41)
+    assert shown[-1, -1] == 0
+    assert (np.diag(shown)[1:-1] == 1).all()
+
+
+@pytest.mark.parametrize("n", [2, 8, 13])
+def test_long_names_leave_the_cells_as_wide_as_their_text(n: int) -> None:
+    figure = confusion_figure(1_000 * np.eye(n, dtype=int), [f"{index} {'W' * 40}" for index in range(n)])
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.axes[0]
+    widest = max(text.get_window_extent(renderer).width for text in axes.texts)
+    assert widest < axes.get_window_extent().width / n
+
+
+@pytest.mark.parametrize("figure", [accuracy_figure, loss_figure])
+def test_the_kept_epoch_is_marked_and_its_values_stand_in_the_legend(figure) -> None:
+    history = columns(20)
+    options = {"model": "dnn"} if figure is accuracy_figure else {}
+    quantity = "accuracy" if figure is accuracy_figure else "loss"
+    drawn = figure(history, best_epoch=7, **options)
+    show = "{:.1f} %".format if figure is accuracy_figure else "{:.2f}".format
+    scale = 100 if figure is accuracy_figure else 1
+    expected = {
+        f"{part} {show(scale * history[name][6])}"
+        for part, name in (("training", quantity), ("validation", f"val_{quantity}"))
+    }
+    assert expected | {"kept: epoch 7"} <= set(texts(to_svg(drawn)))
+    lines = {str(line.get_label()): line for line in drawn.axes[0].lines}
+    assert set(np.asarray(lines["kept: epoch 7"].get_xdata())) == {7}
+    assert all(lines[label].get_markevery() == [6] for label in expected)
+    # The last epoch needs no line: all see where the curve ends.
+    for kept in (0, 20):
+        assert not any("kept" in text for text in texts(to_svg(figure(history, best_epoch=kept, **options))))
+
+
+def test_curves_that_count_segments_say_so() -> None:
+    assert "accuracy on segments" in texts(to_svg(accuracy_figure(columns(3), model="dnn", of_segments=True)))
+    assert "accuracy" in texts(to_svg(accuracy_figure(columns(3), model="dnn")))
+
+
 @pytest.mark.parametrize("name", ["$a$ $", "<b>&amp;", "line\nbreak", "nul\0vt\x0b", "演歌", "x" * 500, ""])
 def test_any_genre_can_be_drawn(name: str, recwarn: pytest.WarningsRecorder) -> None:
     root = ElementTree.fromstring(to_svg(confusion_figure(np.eye(2, dtype=int), [name, "Rock"])))

@@ -14,9 +14,12 @@ from genre_spark.errors import RunError
 from genre_spark.evaluation.metrics import build_metrics
 from genre_spark.evaluation.metrics_file import read_metrics, write_metrics
 from genre_spark.evaluation.report import build_report
+from genre_spark.evaluation.same_tracks import PREDICTIONS
 from genre_spark.evaluation.study import STUDY, STUDY_DATA
-from genre_spark.models.run import read_run_record, write_run_record
+from genre_spark.features.spec import Segments
+from genre_spark.models.run import BUNDLE, read_history, read_run_record, write_run_record
 from genre_spark.settings import Settings
+from tests.evaluation.known_answers import spec_of, write_bundle
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -322,10 +325,13 @@ def test_somebody_new_reads_the_result_in_counts_of_a_hundred(study_page: tuple[
     _, page = study_page
     metrics = read_metrics(study_runs[2])
     words = page.words[page.words.index("In ten seconds") : page.words.index("did best")]
-    assert f"(cnn2d) gets about {100 * metrics['accuracy']:.0f} right; guessing gets about 12." in words
+    assert f"the best of 3 (cnn2d) gets about {100 * metrics['accuracy']:.0f} right; guessing gets about 12." in words
     recalls = {genre: found["recall"] for genre, found in metrics["per_genre"].items()}
-    assert f"Easiest to find: {max(reversed(recalls), key=recalls.get)}" in words
-    assert f"hardest: {min(recalls, key=recalls.get)}" in words
+    for end, choose in (("easiest to find", max), ("hardest", min)):
+        names = [genre for genre in recalls if recalls[genre] == choose(recalls.values())]
+        others = {1: "", 2: " and 1 other"}.get(len(names), f" and {len(names) - 1} others")
+        share = f"{100 * recalls[names[0]]:.1f}\xa0% of {'its' if len(names) == 1 else 'their'} tracks"
+        assert f"{end}: {names[0]}{others} ({share})" in words
 
 
 def test_several_runs_have_a_table_of_contents_and_one_has_none(
@@ -399,7 +405,10 @@ def test_one_judged_track_is_called_no_evidence(make_run, tmp_path: Path) -> Non
     _, page = page_of([run], tmp_path / "report.html")
     assert "It was asked for one track only (dnn), and was wrong." in page.words
     assert "One track says nothing about a model." in page.words
-    assert "Folk taken for Rock, 1 time." in page.words
+    assert "0.0\xa0% of 1 test track was named rightly" in page.words
+    assert "0.0\xa0% of 1 test track that no training saw." in page.words
+    assert "commonest mistake" not in page.words
+    assert "1 test tracks" not in page.words
 
 
 def test_tracks_that_could_not_be_judged_are_told(make_run, tmp_path: Path) -> None:
@@ -460,3 +469,158 @@ def test_an_experiment_can_stand_alone_or_beside_runs(make_run, experiment: Path
     page = Page(out.read_text())
     assert "#experiment" in {link["href"] for link in page.named("a")}
     assert "In ten seconds" in page.words
+
+
+BLOCKS = [f"artist {number}" for number in range(12) for _ in range(10)]
+
+
+def test_the_first_screen_takes_an_artists_tracks_together(make_run, write_answers, tmp_path: Path) -> None:
+    run = make_run("dnn")
+    # All tracks of 3 artists in 12 are right: of 120 independent tracks that would be a clear gain over guessing.
+    write_answers(run, [place < 30 for place in range(120)], BLOCKS)
+    metrics = read_metrics(run)
+    plain, (low, high) = metrics["accuracy_interval"], metrics["accuracy_interval_by_artist"]
+    assert low < metrics["chance"] < plain[0]
+    html, page = page_of([run], tmp_path / "report.html")
+    assert "no clear gain over guessing" in page.words
+    interval = f"{100 * low:.1f}\xa0% to {100 * high:.1f}\xa0% (95\xa0% interval)"
+    assert f"Judged on 120 tracks of 12 artists only: on others like them it might be {interval}" in page.words
+    assert f'class="interval" style="left: {100 * low:.2f}%; width: {100 * (high - low):.2f}%"' in html
+    # The one over tracks stands in the section alone.
+    assert page.words.count(f"{100 * plain[0]:.1f}\xa0% to {100 * plain[1]:.1f}\xa0%") == 1
+    assert f"track by track it would be {100 * plain[0]:.1f}\xa0%" in page.words
+
+
+def test_the_best_one_is_named_within_its_split_only(make_run, tmp_path: Path) -> None:
+    runs = [make_run("dnn", split="study", share=0.9), make_run("dnn", share=0.3), make_run("cnn1d", share=0.6)]
+    _, page = page_of(runs, tmp_path / "report.html")
+    words = page.words[page.words.index("In ten seconds") : page.words.index("did best")]
+    assert re.search(r"On the “artist” split, of 100 tracks the best of 2 \(cnn1d\) gets about \d+ right", words)
+    assert re.search(r"On the “study” split, of 100 tracks dnn gets about \d+ right", words)
+    assert words.count("the best") == 1
+
+
+def test_a_lead_that_may_be_chance_is_called_so_and_a_clear_one_is_not(make_run, write_answers, tmp_path: Path) -> None:
+    runs = [make_run("cnn1d"), make_run("cnn2d"), make_run("dnn")]
+    answers = (
+        [True] * 70 + [False] * 50,
+        [True] * 68 + [False] * 50 + [True] * 2,
+        [place % 4 == 0 for place in range(120)],
+    )
+    for run, right in zip(runs, answers, strict=True):
+        (run / "history.csv").unlink()
+        write_answers(run, right, [f"artist {place % 12}" for place in range(120)])
+    _, page = page_of(runs, tmp_path / "report.html")
+    assert "guessing gets about 12. No clear difference to cnn2d." in page.words
+    assert "No clear difference to cnn2d: on other tracks another one may be ahead." in page.words
+    assert "No clear difference to dnn" not in page.words
+    (runs[1] / "evaluation" / PREDICTIONS).write_bytes(b"PAR1 broken")
+    _, page = page_of(runs, tmp_path / "report.html")
+    assert "No clear difference to cnn2d:" in page.words
+
+
+def judge(run: Path, confusion: np.ndarray) -> None:
+    """Give a run another judgement; without curves, a page is made in no time."""
+    (run / "history.csv").unlink(missing_ok=True)
+    write_metrics(run / "evaluation", build_metrics({"test": confusion}, read_metrics(run)["labels"], "test"))
+
+
+def test_ties_are_no_findings(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn", labels=["Folk", "Pop", "Rock"])
+    judge(run, np.array([[4, 4, 0], [0, 4, 4], [4, 0, 4]]))
+    _, page = page_of([run], tmp_path / "report.html")
+    for absent in ("asiest to find", "hardest", "Most often", "commonest mistake"):
+        assert absent not in page.words
+    judge(run, np.array([[4, 4, 0], [0, 5, 3], [4, 0, 4]]))
+    _, page = page_of([run], tmp_path / "report.html")
+    assert "Easiest to find: Pop (62.5\xa0% of its tracks); hardest: Folk and 1 other (50.0\xa0% of their tracks)." in (
+        page.words
+    )
+    for absent in ("Most often", "commonest mistake"):
+        assert absent not in page.words, "two pairs are confused as often"
+    many = make_run("dnn", labels=[f"genre {number}" for number in range(8)])
+    judge(many, np.diag([4] * 7 + [2]) + np.diag([0] * 6 + [2], -1)[:8, :8])
+    _, page = page_of([many], tmp_path / "report.html")
+    assert "Hardest to find: genre 7 (50.0\xa0% of its tracks). Most often, genre 7 is taken for genre 6." in page.words
+    assert "asiest to find" not in page.words, "seven of eight are"
+    judge(run, np.array([[7, 1, 0], [0, 8, 0], [0, 0, 8]]))
+    _, page = page_of([run], tmp_path / "report.html")
+    assert "Most often" not in page.words, "once is no habit"
+    judge(run, np.array([[4, 4, 0], [0, 5, 3], [2, 0, 6]]))
+    _, page = page_of([run], tmp_path / "report.html")
+    assert "Most often, Folk is taken for Pop." in page.words
+    assert "The commonest mistake: Folk taken for Pop, 4 times." in page.words
+
+
+def test_the_curves_are_read_at_the_epoch_whose_weights_were_kept(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn", epochs=9, best_epoch=3)
+    history = read_history(run)
+    html, page = page_of([run], tmp_path / "report.html")
+    kept = "the weights of epoch 3 of 9 were kept: "
+    for quantity, show in (("accuracy", "{:.1%}".format), ("loss", "{:.2f}".format)):
+        values = [show(history[name][2]).replace("%", "\xa0%") for name in (quantity, f"val_{quantity}")]
+        said = f"{kept}training {values[0]}, validation {values[1]}"
+        assert f"Here {said}." in page.words
+        assert f'aria-label="Curve of the {quantity} of dnn; {said}"' in html
+    _, page = page_of([make_run("dnn", epochs=9, best_epoch=9)], tmp_path / "report.html")
+    assert "were kept" not in page.words
+    assert "Here after 9 epochs: training" in page.words
+
+
+def test_curves_that_count_segments_are_told_from_the_summary_which_counts_tracks(make_run, tmp_path: Path) -> None:
+    run, whole = make_run("dnn", epochs=2, name="cut"), make_run("dnn", epochs=2, name="whole")
+    write_bundle(run / BUNDLE, "abc", spec=spec_of(3, segments=Segments(count=3, length_s=1.0, overlap_s=0.0)))
+    write_bundle(whole / BUNDLE, "abc")
+    html, page = page_of([run, whole], tmp_path / "report.html")
+    assert page.words.count(", of segments: the summary counts whole tracks.") == 1
+    assert "Loss and accuracy of cut by epoch, of segments" in page.words
+    labels = re.findall('aria-label="Curve of the accuracy of ([^;]+);', html)
+    assert labels == ["cut on segments", "whole"]
+    assert html.count("accuracy on segments") == 1
+
+
+def test_runs_of_one_model_and_split_are_told_apart_by_their_folders(make_run, tmp_path: Path) -> None:
+    names = ("slow", "quick", "odd")
+    runs = [make_run("dnn", name=name, share=share) for name, share in zip(names, (0.2, 0.3, 0.6), strict=True)]
+    html, page = page_of([*runs, make_run("cnn1d"), make_run("dnn", split="study")], tmp_path / "report.html")
+    headings = [text.strip() for text in re.findall(r'<h2 id="run-\d">([^<]+)', html)]
+    assert headings == ["slow", "quick", "odd", "cnn1d", "dnn"]
+    links = re.findall(r'<a href="#run-\d">([^<]+)</a>', html)
+    assert links[:5] == ["slow, artist", "quick, artist", "odd, artist", "cnn1d, artist", "dnn, study"]
+    assert "the best of 4 (odd)" in page.words
+    assert re.search(r"slow ?dnn ?artist .* quick ?dnn ?artist .* cnn1d ?cnn1d-artist ?artist", page.words)
+    assert "dnn: reads mfcc_mean" in page.words
+    assert re.findall(r'<div class="what"><span>(\w+)</span>', html) == ["slow", "quick", "odd", "cnn1d", "dnn"]
+
+
+def test_among_the_genres_that_stand_together_no_cell_is_painted_as_right(make_run, tmp_path: Path) -> None:
+    labels = [f"genre {index}" for index in range(60)]
+    run = make_run("dnn", labels=labels, epochs=1)
+    judge(run, np.random.default_rng(0).poisson(0.1, (60, 60)) + 5 * np.eye(60, dtype=int))
+    html, page = page_of([run], tmp_path / "report.html")
+    [others] = re.findall(r"<tr [^>]*data-others>.*?</tr>", html, re.DOTALL)
+    cells = re.findall(r"<td data-n=[^>]*>[^<]*", others)
+    assert int(re.findall(r'data-n="(\d+)"', cells[-1])[0]) > 50
+    assert "--share" not in cells[-1]
+    assert any("--share" in cell for cell in cells[:-1])
+    assert "right and wrong answers in one cell that is not shaded" in page.words
+
+
+def test_a_share_of_nothing_is_a_dash(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn", labels=["Folk", "Pop", "Rock"])
+    judge(run, np.array([[6, 0, 2], [0, 0, 0], [0, 0, 0]]))
+    _, page = page_of([run], tmp_path / "report.html")
+    table = page.words[page.words.index("By genre") :]
+    assert re.search("Pop ?\N{EN DASH} ?\N{EN DASH} ?0.0\xa0% 0 to 100 ?0 ", table)
+    assert re.search("Rock ?0.0\xa0% 0 to 66 ?\N{EN DASH} ?0.0\xa0%", table)
+    assert "“\N{EN DASH}”: no track to count, 0 in the mean." in table
+
+
+def test_guessing_among_thousands_of_genres_gets_less_than_one_of_a_hundred(make_run, tmp_path: Path) -> None:
+    run = make_run("dnn", epochs=1)
+    file = run / "evaluation" / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chance": 1 / 3_000}))
+    html, page = page_of([run], tmp_path / "report.html")
+    assert "guessing gets fewer than 1." in page.words
+    assert "Guessing among 8 genres gets < 0.1\xa0%." in page.words
+    assert "chance &lt; 0.1 %" in html

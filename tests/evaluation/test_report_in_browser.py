@@ -187,6 +187,33 @@ def test_numbers_can_be_read_on_every_shade_of_the_heat_map(
         page.close()
 
 
+CLIPPED = """
+() => [...document.querySelectorAll('.scroll:has(.heat), .scroll:has(.genres)')].filter(
+  box => box.scrollWidth > box.clientWidth
+).map(box => [box.textContent.trim().slice(0, 40), box.scrollWidth, box.clientWidth])
+"""
+LINES_OF_NAMES = """
+() => [...document.querySelectorAll('.heat tbody th')].map(head => {
+  const range = document.createRange();
+  range.selectNodeContents(head);
+  return new Set([...range.getClientRects()].map(box => Math.round(box.top))).size;
+})
+"""
+
+
+@pytest.mark.parametrize("width", [1200, 1130, 1000, 390])
+def test_a_matrix_of_the_studys_genres_needs_no_scrolling_and_breaks_no_name(
+    browser: Any, study_runs: list[Path], tmp_path: Path, width: int
+) -> None:
+    build_report(study_runs, tmp_path / "report.html")
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto((tmp_path / "report.html").as_uri())
+    # A telephone is too narrow for the cells, and the names stay in sight.
+    assert width < 480 or page.evaluate(CLIPPED) == []
+    assert page.evaluate(LINES_OF_NAMES) == [1] * 3 * 8
+    page.close()
+
+
 HEAT = "section:has(#run-1) table.heat"
 
 

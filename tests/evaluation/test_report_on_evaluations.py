@@ -9,6 +9,7 @@ import pytest
 from genre_spark.errors import RunError
 from genre_spark.evaluation.metrics_file import read_evaluation
 from genre_spark.evaluation.report import build_report
+from genre_spark.evaluation.summary import ABSENT
 from genre_spark.settings import Settings
 from tests.evaluation.test_report import Page
 
@@ -34,12 +35,12 @@ def test_an_evaluation_alone_has_a_section_with_all_that_needs_no_training_recor
     metrics = read_evaluation(folder)
     page = page_of(tmp_path / "report.html", [], [folder])
     words = section_of(page, "dnn on other-dataset")
-    low, high = map(percent, metrics["accuracy_interval"])
+    low, high = map(percent, metrics["accuracy_interval_by_artist"])
     assert (
         f"{percent(metrics['accuracy'])} of 120 tracks were named rightly (95\xa0% interval {low} to {high})" in words
     )
-    low, high = map(percent, metrics["accuracy_interval_by_artist"])
-    assert f"(40 artists), the honest interval is {low} to {high}." in words
+    low, high = map(percent, metrics["accuracy_interval"])
+    assert f"(40 artists), as they are right or wrong together; track by track it would be {low} to {high}." in words
     assert "Guessing gets 12.5\xa0%" in words
     assert "Not judged: 6 tracks of 2 genres that the model doesn't know (Polka, <Zouk>)." in words
     assert "3 tracks have no genre and count for nothing here." in words
@@ -73,7 +74,8 @@ def test_the_ten_seconds_are_about_the_evaluation_where_there_is_no_run(make_eva
 def test_beside_runs_an_evaluation_is_ranked_with_nothing(make_run, make_evaluation, tmp_path: Path) -> None:
     runs = [make_run("dnn", split="study", share=0.6), make_run("dnn", share=0.4)]
     alone = page_of(tmp_path / "alone.html", runs, [])
-    beside = page_of(tmp_path / "beside.html", runs, [make_evaluation(share=1.0)])
+    other = make_evaluation(share=1.0)
+    beside = page_of(tmp_path / "beside.html", runs, [other])
 
     def judged(page: Page) -> str:
         words = page.words[page.words.index("In ten seconds") :]
@@ -83,7 +85,8 @@ def test_beside_runs_an_evaluation_is_ranked_with_nothing(make_run, make_evaluat
     assert judged(beside) == judged(alone)[: len(judged(beside))]
     assert "did best" not in judged(beside)
     table = beside.words[beside.words.rindex("Held against other datasets") :]
-    assert re.search(r"dnn ?judged ?other-dataset ?100.0\xa0% 96.9 to 100.0; artists", table)
+    low, high = (f"{100 * end:.1f}" for end in read_evaluation(other)["accuracy_interval_by_artist"])
+    assert re.search(rf"dnn ?judged ?other-dataset ?100.0\xa0% {low} to {high} ?12.5", table)
     assert "Held against other datasets" not in alone.words
 
 
@@ -104,7 +107,7 @@ def test_an_evaluation_that_an_earlier_version_made_is_shown_with_what_it_knows(
     assert "bundle 01234567 on other-dataset" in page.words
     assert "Feature not recorded by the version that evaluated it" in re.sub("Feature(?=not)", "Feature ", page.words)
     words = section_of(page, "bundle 01234567 on other-dataset")
-    for absent in ("the honest interval", "Not judged", "What it takes for what", "None"):
+    for absent in ("track by track", "Not judged", "What it takes for what", "None"):
         assert absent not in words
 
 
@@ -162,3 +165,44 @@ def test_excerpts_share_the_room_of_the_page_and_those_left_out_are_counted_once
     assert page.words.count("excerpts of confused tracks are left out") == 1
     assert "2 excerpts of confused tracks are left out: the page holds 0." in page.words
     assert page.words.count("no room in this page for more audio") == 2
+
+
+@pytest.mark.parametrize(
+    ("heard", "said", "unsaid"),
+    [
+        (30, "30 of 120 judged tracks were training tracks", "isn't known here"),
+        (1, "1 of 120 judged tracks was a training track", "isn't known here"),
+        (0, "none of them was a training track.", "no estimate for new music"),
+        (None, "which of them it was trained on isn't known here.", "no estimate for new music"),
+    ],
+)
+def test_how_many_tracks_the_model_was_trained_on_is_said_in_plain_words(
+    make_evaluation, tmp_path: Path, heard: int | None, said: str, unsaid: str
+) -> None:
+    page = page_of(tmp_path / "report.html", [], [make_evaluation(heard=heard)])
+    section = section_of(page, "dnn on other-dataset")
+    assert said in section
+    assert unsaid not in page.words
+    first = page.words[page.words.index("In ten seconds") : page.words.index("Held against")]
+    assert ("that number is no estimate for new music" in first) is bool(heard)
+    assert ("None of these tracks was a training track." in first) is (heard == 0)
+    assert ("Nothing here knows what a model was trained on" in first) is (heard is None)
+    row = page.words[page.words.index("Not judged: tracks of genres") :]
+    assert re.search(rf"judged ?other-dataset ?.* ?8 ?120 ?{ABSENT if heard is None else heard} ?9 ", row)
+    assert ("the accuracy is no estimate for new music" in page.words) is bool(heard)
+
+
+def test_beside_runs_training_tracks_among_the_judged_ones_are_said_on_the_first_screen(
+    make_run, make_evaluation, tmp_path: Path
+) -> None:
+    page = page_of(tmp_path / "report.html", [make_run("dnn", epochs=1)], [make_evaluation(heard=7)])
+    first = page.words[page.words.index("In ten seconds") : page.words.index("Accuracy of each run")]
+    assert "7 of 120 judged tracks were training tracks (dnn): that number is no estimate for new music." in first
+
+
+def test_evaluations_of_one_model_on_one_dataset_are_told_apart_by_their_folders(
+    make_evaluation, tmp_path: Path
+) -> None:
+    page = page_of(tmp_path / "report.html", [], [make_evaluation("first"), make_evaluation("second")])
+    assert "of “other-dataset” first gets" in page.words
+    assert "of “other-dataset” second gets" in page.words

@@ -38,10 +38,17 @@ def test_each_run_has_a_line_with_its_accuracy_on_each_part(make_run: Callable[.
     assert names == [f"{row.name}\n{row.split} split" for row in rows]
 
 
-def test_the_interval_is_that_of_the_part_that_judges(make_run: Callable[..., Path]) -> None:
-    [row] = summary_rows([make_run("dnn")])
+def test_the_interval_is_that_of_the_part_that_judges_by_artist_where_artists_are_known(
+    make_run: Callable[..., Path], write_answers: Callable[..., None]
+) -> None:
+    run = make_run("dnn")
+    [row] = summary_rows([run])
     intervals = [tuple(line.get_xdata()) for line in accuracies_figure([row]).axes[0].lines if line.get_alpha() == 0.45]
     assert intervals == [row.interval]
+    write_answers(run, [place < 30 for place in range(120)], [f"artist {place // 10}" for place in range(120)])
+    [row] = summary_rows([run])
+    intervals = [tuple(line.get_xdata()) for line in accuracies_figure([row]).axes[0].lines if line.get_alpha() == 0.45]
+    assert intervals == [row.interval_by_artist]
     assert row.interval[0] < row.accuracy < row.interval[1]
 
 
