@@ -14,7 +14,14 @@ from genre_spark.evaluation.judged import Judged
 from genre_spark.evaluation.judged_section import confusion_of
 from genre_spark.evaluation.other_datasets import read_other_dataset
 from genre_spark.evaluation.reliability_figure import reliability_figure
-from genre_spark.evaluation.summary import read_evaluated, read_history_if_any, some_runs, summary_row
+from genre_spark.evaluation.run_section import reads_segments
+from genre_spark.evaluation.summary import (
+    judged_tracks,
+    read_evaluated,
+    read_history_if_any,
+    some_runs,
+    summary_row,
+)
 from genre_spark.models.reliability import ReliabilityBin
 
 
@@ -62,8 +69,14 @@ def _of_run(run: Path) -> Iterator[tuple[str, Figure]]:
     history, row = read_history_if_any(run), summary_row(run, record, metrics)
     title = f"{row.model}, {row.split} split"
     if history is not None:
-        yield "accuracy", accuracy_figure(history, model=row.model, chance=row.chance, title=title)
-        yield "loss", loss_figure(history, title=title)
+        best_epoch, of_segments = record.best_epoch, reads_segments(run)
+        yield (
+            "accuracy",
+            accuracy_figure(
+                history, model=row.model, chance=row.chance, title=title, best_epoch=best_epoch, of_segments=of_segments
+            ),
+        )
+        yield "loss", loss_figure(history, title=title, best_epoch=best_epoch)
     yield from _of_judgement(row, metrics, title)
 
 
@@ -74,7 +87,7 @@ def _of_other_dataset(folder: Path) -> Iterator[tuple[str, Figure]]:
 
 
 def _of_judgement(row: Judged, metrics: Mapping[str, Any], title: str) -> Iterator[tuple[str, Figure]]:
-    judged = f"{title}, {row.n:,} {row.tracks_of_part}"
+    judged = f"{title}, {judged_tracks(row)}"
     yield "confusion", confusion_figure(confusion_of(metrics), metrics["labels"], title=judged)
     if metrics["reliability"] is not None:
         table = [ReliabilityBin.model_validate(found) for found in metrics["reliability"]]

@@ -22,6 +22,8 @@ class Judged:
         Between 0 and 1.
     interval : tuple of float
         Its 95 % interval, as if tracks were independent.
+    interval_by_artist : tuple of float or None
+        95 % interval of the accuracy that takes an artist's tracks together; None where artists aren't known.
     chance : float
         Accuracy of guessing.
     macro_f1 : float
@@ -37,10 +39,16 @@ class Judged:
     n: int
     accuracy: float
     interval: tuple[float, float]
+    interval_by_artist: tuple[float, float] | None = None
     chance: float
     macro_f1: float
     ece: float | None
     genres: int
+
+    @property
+    def honest_interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy: by artist where artists are known, else as if tracks were independent."""
+        return self.interval_by_artist or self.interval
 
     @property
     def tracks_of_part(self) -> str:
@@ -51,6 +59,7 @@ class Judged:
 def what_was_judged(name: str, model: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Take the fields of `Judged` out of what `metrics.json` holds."""
     low, high = metrics["accuracy_interval"]
+    by_artist = metrics.get("accuracy_interval_by_artist")
     return {
         "name": name,
         "model": model,
@@ -58,6 +67,7 @@ def what_was_judged(name: str, model: str, metrics: Mapping[str, Any]) -> dict[s
         "n": metrics["n"],
         "accuracy": metrics["accuracy"],
         "interval": (low, high),
+        "interval_by_artist": None if by_artist is None else tuple(by_artist),
         "chance": metrics["chance"],
         "macro_f1": metrics["macro_f1"],
         "ece": metrics["ece"],

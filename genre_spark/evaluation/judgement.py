@@ -43,8 +43,8 @@ class Judgement:
         Its description.
     dataset : Dataset
     truth : pa.Table
-        `track_id`, `genre`, `part`, `group`. `part` is null for a track that doesn't count. `group` numbers the
-        artists; a track whose artist isn't known is a group of its own.
+        `track_id`, `genre`, `part`, `group`. `part` is null for a track that doesn't count. `group` numbers
+        the artists; a track whose artist isn't known is a group of its own.
     part : str
         The part that the model is judged on.
     expected : mapping of str to int

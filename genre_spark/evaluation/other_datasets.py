@@ -37,17 +37,17 @@ class OtherDatasetRow(Judged):
         Digest of the bundle.
     feature : str or None
         What the model reads; None where an earlier version evaluated it.
-    interval_by_artist : tuple of float or None
-        95 % interval of the accuracy that takes an artist's tracks together; None where artists aren't known.
     not_judged : int
         Tracks of genres that the model doesn't know, and tracks without one.
+    heard : int or None
+        How many of the judged tracks the model was trained on; None where that isn't known.
     """
 
     dataset: str
     bundle: str
     feature: str | None
-    interval_by_artist: tuple[float, float] | None
     not_judged: int
+    heard: int | None
 
     @property
     def dataset_name(self) -> str:
@@ -73,14 +73,13 @@ def read_other_dataset(folder: Path) -> tuple[OtherDatasetRow, dict[str, Any]]:
         )
     if metrics["dataset"] is None or metrics["bundle"] is None:
         raise RunError(f"{folder}: names no bundle or no dataset; {evaluate_bundle_again(folder)} again")
-    by_artist = metrics["accuracy_interval_by_artist"]
     row = OtherDatasetRow(
         **what_was_judged(folder.resolve().name, metrics["model"] or f"bundle {metrics['bundle'][:8]}", metrics),
         dataset=metrics["dataset"],
         bundle=metrics["bundle"],
         feature=metrics["feature"],
-        interval_by_artist=None if by_artist is None else tuple(by_artist),
         not_judged=sum((metrics["unseen"] or {}).values()) + (metrics["unlabelled"] or 0),
+        heard=metrics["heard"],
     )
     return row, metrics
 
@@ -104,13 +103,13 @@ def print_other_datasets(rows: Sequence[OtherDatasetRow], console: Console) -> N
     )  # fmt: skip
     table.add_column("model", overflow="fold", min_width=9)
     table.add_column("dataset", overflow="fold", min_width=14)
-    for heading in ("right", "95 %\ninterval", "chance", "tracks\njudged", "not\njudged"):
+    for heading in ("right", "95 %\ninterval", "chance", "tracks\njudged", "trained\non", "not\njudged"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             Text(_on_a_line(row.model)), Text(_on_a_line(row.dataset_name)), f"{100 * row.accuracy:.1f}",
-            _ends(row.interval), f"{100 * row.chance:.1f}", thousands(row.n),
-            thousands(row.not_judged),
+            _ends(row.honest_interval), f"{100 * row.chance:.1f}", thousands(row.n),
+            "?" if row.heard is None else thousands(row.heard), thousands(row.not_judged),
         )  # fmt: skip
     console.print(table)
 

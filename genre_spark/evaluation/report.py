@@ -26,7 +26,6 @@ from genre_spark.evaluation.experiment_figure import experiment_figure
 from genre_spark.evaluation.experiment_results import SplitResults, read_results
 from genre_spark.evaluation.figures import to_svg
 from genre_spark.evaluation.other_dataset_section import other_dataset_sections
-from genre_spark.evaluation.other_datasets import OtherDatasetRow
 from genre_spark.evaluation.run_section import run_sections
 from genre_spark.evaluation.same_tracks import JudgedRun, no_clear_difference
 from genre_spark.evaluation.study import STUDY_DATA, STUDY_SOURCE
@@ -160,7 +159,7 @@ def _environment() -> jinja2.Environment:
         percent=percent, points=points, study_percent=study_percent, duration=duration, thousands=thousands,
         fellows=fellows, unknown_kinds=unknown_kinds, shared_kinds=shared_kinds, what_split=_what_split,
         of_hundred=of_hundred, chance_percent=chance_percent, judged_tracks=judged_tracks, what_tracks=_what_tracks,
-        honest_interval=_honest_interval, some_names=_some_names, heard_of=_heard_of,
+        some_names=_some_names, heard_of=_heard_of,
     )  # fmt: skip
     environment.globals.update(is_unknown=is_unknown, unknown_tracks=unknown_tracks)
     return environment
@@ -174,10 +173,6 @@ def _what_tracks(row: SummaryRow) -> str:
     """Count the judged tracks, and say how far they can be trusted: "1 test track that no training saw"."""
     said = JUDGED[row.judged_part]
     return f"{thousands(row.n)} {said if row.n != 1 else said.replace('tracks', 'track', 1)}"
-
-
-def _honest_interval(row: SummaryRow | OtherDatasetRow) -> tuple[float, float]:
-    return row.interval_by_artist or row.interval
 
 
 def _heard_of(section: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def _curves(ids: str, run: Path, record: RunRecord, row: SummaryRow, title: str)
         f"{kept}: training {show(history[quantity][place])}, validation {show(history[f'val_{quantity}'][place])}"
         for quantity, show in (("accuracy", percent), ("loss", "{:.2f}".format))
     )
-    of_segments = _reads_segments(run)
+    of_segments = reads_segments(run)
     what = f"{title} on segments" if of_segments else title
     return {
         "history": [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)],
@@ -95,7 +95,7 @@ def _curves(ids: str, run: Path, record: RunRecord, row: SummaryRow, title: str)
     }
 
 
-def _reads_segments(run: Path) -> bool:
+def reads_segments(run: Path) -> bool:
     """Tell whether the training's rows, which the curves count, are segments of tracks."""
     try:
         return read_description(run / BUNDLE).spec.segments is not None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 PREDICTIONS = "predictions.parquet"
+_COLUMNS = ("track_id", "part", "genre", "artist", "predicted", "probabilities", "segments")
 CONFUSION_PICTURE = "confusion.png"
 # All that an evaluation writes.
 CONTENTS = frozenset({PREDICTIONS, CONFUSED, METRICS, CONFUSION, CONFUSION_PICTURE})
@@ -224,9 +225,7 @@ def _carried_out(judgement: Judgement, work: _Work, **known: Any) -> dict[str, A
     try:
         with staging_folder(work.out, RunError) as staging:
             with watch(lambda: done.value, work.on_tracks):
-                predictions.select("track_id", "part", "genre", "predicted", "probabilities", "segments").write.parquet(
-                    str(staging / PREDICTIONS)
-                )
+                predictions.select(*_COLUMNS).write.parquet(str(staging / PREDICTIONS))
             metrics = _judged(predictions, judgement, staging, known)
             replace_folder(staging, work.out)
     except GenreSparkError:

@@ -52,8 +52,6 @@ class SummaryRow(Judged):
         Equal in two rows that differ in the split alone: same model, feature, track table, genres, training settings.
     leaks : LeakAudit
         Who stands on both sides of the split.
-    interval_by_artist : tuple of float or None
-        95 % interval of the accuracy that takes an artist's tracks together; None where artists aren't known.
     """
 
     split: str
@@ -65,12 +63,6 @@ class SummaryRow(Judged):
     comparable: tuple[str, ...]
     same_task: tuple[str, ...]
     leaks: LeakAudit
-    interval_by_artist: tuple[float, float] | None = None
-
-    @property
-    def honest_interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy: by artist where artists are known, else as if tracks were independent."""
-        return self.interval_by_artist or self.interval
 
 
 def titles(rows: Sequence[Judged], beside: Sequence[Hashable]) -> list[str]:
@@ -235,7 +227,6 @@ def read_history_if_any(run: Path) -> dict[str, list[float]] | None:
 
 def summary_row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> SummaryRow:
     """Put together what the summary shows of a run, from what `read_evaluated` gives."""
-    by_artist = metrics.get("accuracy_interval_by_artist")
     return SummaryRow(
         **what_was_judged(run.resolve().name, record.model, metrics),
         split=record.split,
@@ -254,7 +245,6 @@ def summary_row(run: Path, record: RunRecord, metrics: dict[str, Any]) -> Summar
             *metrics["labels"],
         ),
         leaks=record.leaks,
-        interval_by_artist=None if by_artist is None else tuple(by_artist),
     )
 
 

@@ -41,10 +41,10 @@ def test_the_printed_table_is_whole_at_the_width_of_a_terminal(make_evaluation, 
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
     metrics = read_evaluation(folder)
-    ends = "\N{EN DASH}".join(f"{100 * end:.1f}" for end in metrics["accuracy_interval"])
+    ends = "\N{EN DASH}".join(f"{100 * end:.1f}" for end in metrics["accuracy_interval_by_artist"])
     [row] = [line.split() for line in text.splitlines() if line.split()[:1] == ["dnn"]]
     assert row[1:4] == ["other-dataset", f"{100 * metrics['accuracy']:.1f}", ends]
-    assert row[-3:] == ["12.5", "120", "9"]
+    assert row[-4:] == ["12.5", "120", "?", "9"]
 
 
 def test_names_move_no_cursor_and_are_no_markup(make_evaluation) -> None:

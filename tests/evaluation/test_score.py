@@ -50,6 +50,12 @@ def test_predictions_carry_the_splits_part_and_genre(run: Path) -> None:
         assert (row.part, row.genre) == split[row.track_id]
 
 
+def test_predictions_carry_the_artist_which_tells_what_is_right_or_wrong_together(run: Path, dataset: Dataset) -> None:
+    artists = {row["track_id"]: row["artist"] for row in dataset.tracks().to_pylist()}
+    table = predictions(run)
+    assert table["artist"].tolist() == [artists[track_id] for track_id in table["track_id"]]
+
+
 def test_the_confusion_matrix_is_scikit_learns_rows_true_columns_predicted(run: Path) -> None:
     judged = predictions(run).query("part == 'test'")
     found = metrics(run)
