@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genre_spark.dataset.feed_copy import RowCopier
 from genre_spark.dataset.feed_part import Part
 from genre_spark.dataset.petastorm_adapter import make_batch_reader
 from genre_spark.dataset.segments import row_columns
-from genre_spark.errors import FeedError
+from genre_spark.dataset.store import open_parquet
+from genre_spark.errors import FeedError, GenreSparkError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.filesystems import is_remote, masked
 
@@ -60,6 +62,7 @@ class PartReader:
         self._threads = threads
         self._copier = copier
         self._size = math.prod(spec.shape)
+        self._columns = [*row_columns(spec), spec.name]
         self._per_track = len(spec.segment_starts_s)
         self._first_row = {track_id: number * self._per_track for number, track_id in enumerate(part.track_ids)}
         self._open: list[Any] = []
@@ -157,7 +160,7 @@ class PartReader:
             reader = make_batch_reader(
                 [file if is_remote(file) else Path(file).as_uri() for file in self._files],
                 # \Z: petastorm warns where a pattern is the beginning of another column's name.
-                schema_fields=[rf"{name}\Z" for name in (*row_columns(self._spec), self._spec.name)],
+                schema_fields=[rf"{name}\Z" for name in self._columns],
                 reader_pool_type="thread" if self._threads else "dummy",
                 workers_count=self._threads,
                 # Never together with a predicate: rows then get labels of other rows.
@@ -187,8 +190,37 @@ class PartReader:
             _end(reader)
 
     def _unreadable(self, error: Exception) -> FeedError:
-        folder, reason = masked(self._files[0].rpartition("/")[0]), " ".join(str(error).split())
-        return FeedError(f"{folder}: feature {self._spec.name!r} can't be read: {reason}; extract the dataset again")
+        where, found = masked(self._files[0].rpartition("/")[0]), None
+        # A store that is gone for a moment is not to be read from its first file on.
+        if not isinstance(error, (OSError, pa.ArrowException)) or not is_remote(self._files[0]):
+            where, found = self._misshapen() or (where, found)
+        reason = found or f"can't be read: {' '.join(str(error).split())[:200]}"
+        return FeedError(f"{where}: feature {self._spec.name!r} {reason}; extract the dataset again")
+
+    def _misshapen(self) -> tuple[str, str | None] | None:
+        """Find the first tensor that has not the shape's size: its file, and what it is. Or a file that can't be read.
+
+        What petastorm says of such a row group is a number for each of its rows, and no name.
+        """
+        for file in self._files:
+            try:
+                with open_parquet(file) as parquet:
+                    for number in range(parquet.num_row_groups):
+                        if row := self._first_misshapen(parquet.read_row_group(number, self._columns)):
+                            return masked(file), row
+            except (pa.ArrowException, OSError, LookupError, GenreSparkError):
+                return masked(file), None
+        return None
+
+    def _first_misshapen(self, rows: pa.Table) -> str | None:
+        sizes = pc.fill_null(pc.list_value_length(rows[self._spec.name]), -1).to_numpy()
+        others = np.flatnonzero(sizes != self._size)
+        if not len(others):
+            return None
+        row = rows.slice(others[0], 1).to_pylist()[0]
+        segment = f" (segment {row['segment']})" if self._spec.segments else ""
+        size = f"has {sizes[others[0]]:,} values" if sizes[others[0]] >= 0 else "is missing"
+        return f"of track {row['track_id']!r}{segment} {size}, where shape {self._spec.shape} has {self._size:,}"
 
 
 def _end(reader: Any) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from genre_spark.dataset.scaler import Scaler
+from genre_spark.dataset.store import INSTALL_NEWER
 from genre_spark.errors import BundleError, GenreSparkError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import is_leftover, replace_folder, staging_folder
@@ -240,7 +241,8 @@ def _parsed(path: Path) -> BundleDescription:
     # `True` is 1 to Python.
     if type(version) is not int or version not in FILES:
         known = f"{min(FILES)} to {max(FILES)}"
-        raise BundleError(f"{path}: format_version={version!r:.40}, this program reads {known}; train the model again")
+        advice = INSTALL_NEWER if type(version) is int and version > max(FILES) else "train the model again"
+        raise BundleError(f"{path}: format_version={version!r:.40}, this program reads {known}; {advice}")
     if version > 1:
         _check_seal(file, raw, content.get("digest"))
     try:

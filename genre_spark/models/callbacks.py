@@ -28,7 +28,7 @@ class Course(keras.callbacks.Callback):
     chosen, train : ModelSettings, TrainSettings
         How it goes.
     state : State, optional
-        Where it goes on.
+        Where it goes on; a checkpoint of it is there already.
     folder : Path
         Where checkpoints go.
 
@@ -38,6 +38,9 @@ class Course(keras.callbacks.Callback):
         The history.
     best : list of np.ndarray, optional
         Variables of the model after its best epoch, where they are wanted.
+    state : State, optional
+        The training at the end of its last finished epoch; None before the first. It is kept in memory whether or not
+        there is a checkpoint of it, so that a training that is stopped loses no more than the epoch under way.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Course(keras.callbacks.Callback):
         super().__init__()
         self.rows: list[dict[str, float]] = list(state.rows) if state else []
         self.best: Arrays | None = None
+        self.state = state
         if state and train.restore_best:
             self.best = state.best or state.variables
         self._trained = trained
@@ -61,6 +65,7 @@ class Course(keras.callbacks.Callback):
         self._chosen = chosen
         self._train = train
         self._folder = folder
+        self._is_saved = True
         self._started = 0.0
 
     @property
@@ -95,20 +100,25 @@ class Course(keras.callbacks.Callback):
         self.rows.append(row)
         if self._train.restore_best and best_epoch(self.val_losses) == len(self.rows):
             self.best = values_of(self._trained.variables)
+        self.state, self._is_saved = self._now(), False
         if self.is_over or (epoch + 1) % self._train.checkpoint_epochs == 0:
             self.save()
         self.model.stop_training = self.is_over
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint of the last finished epoch, where there is none."""
+        if self.state is not None and not self._is_saved:
+            save_state(self._folder, self.state)
+            self._is_saved = True
+
+    def _now(self) -> State:
         is_best = best_epoch(self.val_losses) == len(self.rows)
-        state = State(
-            self.rows,
+        return State(
+            list(self.rows),
             values_of(self._trained.variables),
             values_of(self.model.optimizer.variables),
             None if is_best else self.best,
         )
-        save_state(self._folder, state)
 
     def _corrected(self, val_loss: float) -> float:
         if self._judged is None or self._judged.correction == 1.0:

@@ -35,7 +35,9 @@ class TrainLog:
             with self._file.open("a", encoding="utf-8") as lines:
                 lines.write(f"{now()} {text}\n")
         except OSError as error:
-            raise RunError(f"{self._file}: can't be written: {error.strerror}") from None
+            raise RunError(
+                f"{self._file}: can't be written: {error.strerror}; mend that and go on with --resume"
+            ) from None
 
     def epoch(self, row: Row, of: int) -> None:
         """Add an epoch's line."""

@@ -1,7 +1,8 @@
 """The state of a training on disk: what it takes to go on as if it had never been stopped.
 
     CHECKPOINT/
-      plan.json     what decides the training's numbers; a resumed training must want the same
+      plan.json     what decides the training's numbers; a resumed training must want the same (but for `train.scaler`,
+                    which says where the scaler came from)
       scaler.npz    mean and variance of the training part
       state.npz     history, weights with the states of the random generators, optimizer, and the best epoch's weights
 
@@ -28,6 +29,9 @@ from genre_spark.models.backend import keras
 STATE = "state.npz"
 PLAN = "plan.json"
 SCALER = "scaler.npz"
+
+# Kept with the plan and not compared: a resumed training has the scaler itself.
+SCALER_SOURCE = "train.scaler"
 
 Arrays = list[np.ndarray]
 
@@ -74,32 +78,87 @@ def assign(variables: Sequence[Any], arrays: Sequence[np.ndarray], file: Path) -
         variable.assign(array)
 
 
-def save_plan(folder: Path, plan: Mapping[str, Any], scaler: Scaler) -> None:
-    """Write what holds for the whole training."""
+def save_plan(folder: Path, plan: Mapping[str, Any], scaler: Scaler, scaler_source: Path | None) -> None:
+    """Write what holds for the whole training.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoints.
+    plan : mapping
+        What decides the training's numbers.
+    scaler : Scaler
+    scaler_source : Path, optional
+        Where it was read from; None if it was fitted for this training.
+    """
+    source = None if scaler_source is None else str(scaler_source)
     with complete_file(folder / PLAN, RunError) as partial:
-        partial.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps({**plan, SCALER_SOURCE: source}, indent=2) + "\n", encoding="utf-8")
     scaler.save(folder / SCALER)
 
 
-def check_plan(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Refuse to go on with a training that was begun as another one.
+def check_plan(folder: Path, plan: Mapping[str, Any], epochs: int, run: Path) -> None:
+    """Refuse to go on with a training that was begun as another one, or that has more epochs than are asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoints.
+    plan : mapping
+        What the training is to be.
+    epochs : int
+        How many epochs it is to have.
+    run : Path
+        The run as its user names it.
 
     Raises
     ------
     RunError
-        Naming the first thing that differs.
+        Naming the first thing that differs; or if the plan or the state can't be read.
     """
-    try:
-        begun = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder / PLAN}: can't be read: {error}; begin anew with --overwrite") from None
+    begun = _read_plan(folder)
     for key in [*plan, *begun]:
         was, now = begun.get(key), plan.get(key)
-        if was != now:
+        if was != now and key != SCALER_SOURCE:
             raise RunError(
-                f"{folder.parent}: was begun with {key}={was}, now it is {now}; go on with what it was, or begin anew "
-                "with --overwrite"
+                f"{run}: was begun with {key}={was}, now it is {now}; go on with what it was, or begin anew with "
+                "--overwrite"
             )
+    state = load_state(folder)
+    if state is not None and len(state.rows) > epochs:
+        raise RunError(
+            f"{run}: already has {len(state.rows)} epochs, more than models.{plan['model']}.epochs={epochs}; ask for "
+            f"{len(state.rows)} or more, or begin anew with --overwrite"
+        )
+
+
+def begun_scaler(folder: Path, wanted: Path | None) -> tuple[Scaler, Path | None]:
+    """Read the scaler that a training was begun with, and where it came from.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoints.
+    wanted : Path, optional
+        Stands for its source in a checkpoint that doesn't name one, as older ones don't.
+
+    Raises
+    ------
+    BundleError, RunError
+        If the scaler or the plan can't be read.
+    """
+    source = _read_plan(folder).get(SCALER_SOURCE, wanted)
+    return Scaler.load(folder / SCALER), None if source is None else Path(source)
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    try:
+        begun = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        if not isinstance(begun, dict):
+            raise ValueError(f"is {type(begun).__name__}, not a mapping")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / PLAN}: can't be read: {error}; begin anew with --overwrite") from None
+    return begun
 
 
 def save_state(folder: Path, state: State) -> None:

@@ -37,7 +37,7 @@ def is_finished(run: Path) -> bool:
 
 
 @contextlib.contextmanager
-def unfinished_run(run: Path, plan: Mapping[str, Any], *, overwrite: bool, resume: bool) -> Iterator[Path]:
+def unfinished_run(run: Path, plan: Mapping[str, Any], epochs: int, *, overwrite: bool, resume: bool) -> Iterator[Path]:
     """Give the folder to train in; it is kept where the body fails after its first checkpoint.
 
     Parameters
@@ -46,6 +46,8 @@ def unfinished_run(run: Path, plan: Mapping[str, Any], *, overwrite: bool, resum
         The run that it will be.
     plan : mapping
         What decides the training's numbers.
+    epochs : int
+        How many it is to have.
     overwrite : bool
         Begin anew, whatever stands there.
     resume : bool
@@ -69,10 +71,14 @@ def unfinished_run(run: Path, plan: Mapping[str, Any], *, overwrite: bool, resum
                 ) from None
             try:
                 _refuse_occupied(run, work, overwrite=overwrite, resume=resume)
-                if resume and _found(run, work):
-                    check_plan(work / CHECKPOINT, plan)
-                else:
+                stopped = _stopped(run, work) if resume else None
+                if stopped:
+                    # Where it lies: a refusal leaves no copy.
+                    check_plan(stopped / CHECKPOINT, plan, epochs, run)
+                if stopped != work:
                     _empty(work)
+                if stopped == run:
+                    _copy_stopped(run, work)
                 yield work
             finally:
                 if not (work / CHECKPOINT / STATE).exists():
@@ -95,7 +101,7 @@ def _refuse_foreign(run: Path, work: Path) -> None:
 
 
 def _refuse_occupied(run: Path, work: Path, *, overwrite: bool, resume: bool) -> None:
-    stopped = next((folder for folder in (work, run) if (folder / CHECKPOINT / STATE).exists()), None)
+    stopped = _stopped(run, work)
     if overwrite or (resume and stopped):
         return
     if stopped:
@@ -107,14 +113,14 @@ def _refuse_occupied(run: Path, work: Path, *, overwrite: bool, resume: bool) ->
         raise RunError(f"{run}: holds {what}; replace it with --overwrite, or name another folder for --run")
 
 
-def _found(run: Path, work: Path) -> bool:
-    """Find what was stopped, and have it in the folder to train in."""
-    if (work / CHECKPOINT / STATE).exists():
-        return True
-    if not (run / CHECKPOINT / STATE).exists():
-        return False
+def _stopped(run: Path, work: Path) -> Path | None:
+    """Find the folder of a training that was stopped; None where there is nothing to go on with."""
+    return next((folder for folder in (work, run) if (folder / CHECKPOINT / STATE).exists()), None)
+
+
+def _copy_stopped(run: Path, work: Path) -> None:
+    """Have a training that was stopped, and left a run, in the folder to train in."""
     read_run_record(run)
-    _empty(work)
     # Copied: the run stays what it is until a better one is there. The state comes last, it says that all is there.
     if (run / TENSORBOARD).is_dir():
         shutil.copytree(run / TENSORBOARD, work / TENSORBOARD)
@@ -123,7 +129,6 @@ def _found(run: Path, work: Path) -> bool:
     shutil.copytree(run / CHECKPOINT, work / CHECKPOINT, ignore=shutil.ignore_patterns(STATE))
     shutil.copy2(run / CHECKPOINT / STATE, work / CHECKPOINT / f"{STATE}.copy")
     (work / CHECKPOINT / f"{STATE}.copy").rename(work / CHECKPOINT / STATE)
-    return True
 
 
 def _empty(work: Path) -> None:

@@ -88,6 +88,8 @@ def export_model(
         except (BundleError, ModelError, EnvironmentSetupError, OSError):
             raise
         except Exception as error:
+            if "No space left on device" in str(error):  # TensorFlow's own error, which is no OSError
+                raise BundleError(f"{out}: can't be written: No space left on device") from None
             # The converters raise what they happen to stumble over.
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             raise ModelError(f"{out}: model {bundle.description.architecture} as {form}: {reason}") from error

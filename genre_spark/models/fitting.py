@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +11,22 @@ import numpy as np
 
 from genre_spark.dataset.feed import Feed
 from genre_spark.dataset.scaler import Scaler
-from genre_spark.errors import GenreSparkError, ModelError, RunError
+from genre_spark.errors import ModelError, RunError
 from genre_spark.models.architectures import build_model, trainable_parameters
 from genre_spark.models.backend import keras
 from genre_spark.models.callbacks import Course, EachEpoch, OnEpoch
 from genre_spark.models.callbacks_tracking import TrainLog, tensorboard
 from genre_spark.models.checkpoints import STATE, State, assign, load_state
-from genre_spark.models.devices import Devices, find_devices, is_out_of_memory, precision, precision_of
+from genre_spark.models.devices import Devices, find_devices, precision, precision_of
 from genre_spark.models.fitting_batches import Batches, RowNumbers, Table, read_all
+from genre_spark.models.fitting_errors import errors_of, memory_explained
 from genre_spark.models.fitting_schedule import best_epoch
 from genre_spark.models.run import CHECKPOINT, TENSORBOARD, TRAIN_LOG
 from genre_spark.settings import ModelSettings, Settings, TrainSettings
+
+# A momentum of BatchNorm's with which a hundred steps are enough. A smaller one makes the statistics those of a few
+# batches.
+QUICK_MOMENTUM = 0.9
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +133,7 @@ def fit(
     Raises
     ------
     ModelError
-        If it doesn't fit the devices or their memory, or diverges before its first checkpoint.
+        If it doesn't fit the devices or their memory, or diverges in its first epoch.
     FeedError, RunError
         If the data can't be read, or a file can't be written.
     """
@@ -141,7 +146,7 @@ def fit(
     state = load_state(work / CHECKPOINT)
     stopped_by: BaseException | None = None
     _seed(train.seed)
-    with devices.shared(), _memory_explained(name, chosen):
+    with devices.shared(), memory_explained(name, chosen):
         with precision(policy):
             spec = parts.training.spec
             model = build_model(name, spec.shape, len(counts), scaler, batch_norm_momentum=chosen.batch_norm_momentum)
@@ -167,7 +172,7 @@ def fit(
         callbacks += [EachEpoch(course, tell) for tell in on_epoch]
         if not course.is_over:
             try:
-                with _errors_of(*(each for each in (batches, judged) if each)):
+                with errors_of(*(each for each in (batches, judged) if each)):
                     fitted.fit(
                         batches,
                         validation_data=judged,
@@ -179,14 +184,20 @@ def fit(
                         verbose=0,
                     )
             except (KeyboardInterrupt, ModelError) as error:
-                # What came after the last checkpoint is half an epoch, or weights that are not finite.
-                state = load_state(work / CHECKPOINT)
+                # What came after the last finished epoch is half an epoch, or weights that are not finite.
+                course.save()
+                state = course.state
                 if state is None:
                     raise
                 log.say(f"stopped: {error or type(error).__name__}")
                 stopped_by = error
                 _restore(state, model, fitted, work / CHECKPOINT / STATE)
                 course = Course(model, batches, judged, chosen, train, state, work / CHECKPOINT)
+            except Exception:
+                # What ended it is worth more words than that its last epoch can't be kept.
+                with contextlib.suppress(RunError):
+                    course.save()
+                raise
         best = best_epoch(course.val_losses) if train.restore_best else len(course.rows)
         if course.best is not None:
             assign(model.variables, course.best, work / CHECKPOINT / STATE)
@@ -249,38 +260,11 @@ def _warn_of_few_steps(model: keras.Model, chosen: ModelSettings, steps: int) ->
     # Ten times the memory of the moving averages: seen on 224 tracks, where below it a model that was right on every
     # training track while training was at chance on the same tracks afterwards.
     wanted = 10 / (1 - chosen.batch_norm_momentum)
-    if steps < wanted and any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
-        logger.warning(
-            "%d training steps are few for BatchNorm (models.%s.batch_norm_momentum=%g wants about %d): "
-            "its statistics lag behind; set it to 0.9, or take more epochs or a smaller batch_size",
-            steps, model.name, chosen.batch_norm_momentum, wanted,
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _errors_of(*parts: Batches) -> Iterator[None]:
-    """Raise what a feed raised, whatever a back end made of it."""
-    try:
-        yield
-    except Exception as error:
-        for batches in parts:
-            if isinstance(batches.error, GenreSparkError):
-                raise batches.error from None
-        if "No space left on device" in str(error):
-            raise RunError(
-                f"the run's disk is full: {' '.join(str(error).split())}; free some of it and --resume"
-            ) from None
-        raise
-
-
-@contextlib.contextmanager
-def _memory_explained(name: str, chosen: ModelSettings) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, GenreSparkError) or not is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f"model {name}: the device's memory is too small for batches of {chosen.batch_size}; lower "
-            f"models.{name}.batch_size, or set train.on_device=off"
-        ) from None
+    if steps >= wanted or not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):
+        return
+    logger.warning(
+        "%d training steps are few for BatchNorm (models.%s.batch_norm_momentum=%g wants about %d): "
+        "its statistics lag behind; %stake more epochs or a smaller batch_size",
+        steps, model.name, chosen.batch_norm_momentum, wanted,
+        f"set it to {QUICK_MOMENTUM:g}, or " if chosen.batch_norm_momentum > QUICK_MOMENTUM else "",
+    )  # fmt: skip

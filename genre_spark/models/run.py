@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genre_spark.corpora.leaks import LeakAudit
+from genre_spark.dataset.store import INSTALL_NEWER
 from genre_spark.errors import RunError
 from genre_spark.files import check_ordinary, complete_file
 
@@ -145,7 +146,11 @@ def read_run_record(run: Path) -> RunRecord:
         ) from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
-        raise RunError(f"{file}: format_version={version!r}, this program reads {FORMAT_VERSION}; {again}")
+        is_newer = type(version) is int and version > FORMAT_VERSION
+        raise RunError(
+            f"{file}: format_version={version!r:.40}, this program reads {FORMAT_VERSION}; "
+            f"{INSTALL_NEWER if is_newer else again}"
+        )
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:

@@ -21,7 +21,7 @@ from genre_spark.models.bundle import FORMAT_VERSION as BUNDLE_VERSION
 from genre_spark.models.bundle import BundleDescription, save_bundle
 from genre_spark.models.calibration import Calibration, fit_calibration
 from genre_spark.models.callbacks_tracking import check_mlflow, tracked
-from genre_spark.models.checkpoints import SCALER, STATE, save_plan
+from genre_spark.models.checkpoints import STATE, begun_scaler, save_plan
 from genre_spark.models.checkpoints_folder import LOCK, is_finished, unfinished_run
 from genre_spark.models.fitting import Fitted, Parts, check_without_validation, fit
 from genre_spark.models.run import (
@@ -106,8 +106,9 @@ def train(
     if not has_validation:
         check_without_validation(settings.train)
     plan = training_plan(task, settings)
+    chosen: ModelSettings = getattr(settings.models, model_name)
     with (
-        unfinished_run(run, plan, overwrite=overwrite, resume=resume) as work,
+        unfinished_run(run, plan, chosen.epochs, overwrite=overwrite, resume=resume) as work,
         tracked(settings.train.mlflow_experiment, run.name) as mlflow,
     ):
         tellers = [on_epoch] if on_epoch else []
@@ -118,7 +119,8 @@ def train(
             _feed(dataset, task, "training", settings) as training,
             _feed(dataset, task, "validation", settings) if has_validation else nullcontext() as validation,
         ):
-            scaler = _scaler(training, work, plan, task, settings)
+            scaler, source = _scaler(training, work, plan, task, settings)
+            settings = settings.model_copy(update={"train": settings.train.model_copy(update={"scaler": source})})
             counts = [task.per_label[label] for label in task.labels]
             fitted = fit(model_name, Parts(training, validation), scaler, counts, settings, work, tellers)
         if fitted.stopped_by and is_finished(run):
@@ -153,18 +155,24 @@ def _feed(dataset: Dataset, task: Task, part: Literal["training", "validation"],
     )
 
 
-def _scaler(training: Feed, work: Path, plan: Mapping[str, Any], task: Task, settings: Settings) -> Scaler:
-    """Take the scaler that the training was begun with, or one that was fitted before; or fit it."""
-    folder = work / CHECKPOINT
+def _scaler(
+    training: Feed, work: Path, plan: Mapping[str, Any], task: Task, settings: Settings
+) -> tuple[Scaler, Path | None]:
+    """Take the scaler that the training was begun with, or one that was fitted before; or fit it. Tell its source."""
+    folder, wanted, per = work / CHECKPOINT, settings.train.scaler, settings.train.standardise
     if (folder / STATE).exists():
-        return Scaler.load(folder / SCALER)
-    per = settings.train.standardise
-    if settings.train.scaler is not None:
-        scaler = load_fitted(settings.train.scaler, task.spec, task.split_digest, per)
-    else:
-        scaler = fit_scaler(training, per)
-    save_plan(folder, plan, scaler)
-    return scaler
+        scaler, source = begun_scaler(folder, wanted)
+        if source != wanted:
+            logger.warning(
+                "train.scaler=%s is ignored: the training goes on with the scaler that it was begun with "
+                "(train.scaler=%s)",
+                "null" if wanted is None else wanted,
+                "null" if source is None else source,
+            )
+        return scaler, source
+    scaler = load_fitted(wanted, task.spec, task.split_digest, per) if wanted else fit_scaler(training, per)
+    save_plan(folder, plan, scaler, wanted)
+    return scaler, wanted
 
 
 def _record(dataset: Dataset, task: Task, fitted: Fitted, settings: Settings) -> RunRecord:

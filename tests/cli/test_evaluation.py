@@ -23,6 +23,15 @@ def test_the_line_says_how_many_were_right_and_how_sure_that_is() -> None:
     assert "75.0% of 8 test tracks right" in outcome_line("dnn", of_run, Path("out"))
 
 
+def test_a_calibration_error_on_the_tracks_of_the_calibration_is_said_to_be_so() -> None:
+    """The study's split has no test part: there it is judged on what the temperature was fitted on."""
+    fitted = "calibration error 10.0%, fitted on these tracks)"
+    assert fitted in outcome_line("dnn", METRICS | {"part": "validation", "n": 40}, Path("out"))
+    assert "fitted" not in outcome_line("dnn", METRICS | {"part": "test", "n": 40}, Path("out"))
+    # Too few for a temperature.
+    assert "fitted" not in outcome_line("dnn", METRICS | {"part": "validation", "n": 19}, Path("out"))
+
+
 def test_the_interval_is_the_one_over_artists_where_it_is_known() -> None:
     """Tracks of an artist are right or wrong together: over tracks it would be too narrow."""
     by_artist = METRICS | {"accuracy_interval_by_artist": [0.312, 0.955], "artists": 12}

@@ -271,23 +271,53 @@ def rewrite(file, **columns):
 
 
 @pytest.mark.parametrize(
-    "tensors",
+    ("tensors", "message"),
     [
-        pa.array([[1.0] * 15] * 7 + [[1.0] * 14], pa.list_(pa.float32())),
-        pa.array([[1.0] * 15] * 7 + [None], pa.list_(pa.float32())),
-        pa.array([[1.0] * 14] * 8, pa.list_(pa.float32())),
-        pa.array([[1.0] * 15] * 8, pa.list_(pa.float64())),
-        pa.array([1.0] * 8, pa.float32()),
+        (
+            pa.array([[1.0] * 15] * 6 + [[1.0] * 14, []], pa.list_(pa.float32())),
+            r"'melgram' of track 'track 0006 ö' has 14 values, where shape \(3, 5\) has 15;",
+        ),
+        (
+            pa.array([[1.0] * 15] * 7 + [None], pa.list_(pa.float32())),
+            r"'melgram' of track 'track 0007 ö' is missing, where shape \(3, 5\) has 15;",
+        ),
+        (pa.array([[1.0] * 14] * 8, pa.list_(pa.float32())), "of track 'track 0000 ö' is float32 of size"),
+        (pa.array([[1.0] * 15] * 8, pa.list_(pa.float64())), "of track 'track 0000 ö' is float64 of size"),
+        (pa.array([1.0] * 8, pa.float32()), "melgram"),
     ],
     ids=["ragged", "null", "of another shape", "of another type", "no list"],
 )
-def test_a_tensor_column_of_another_form_is_refused(small_datasets, tensors, cache_bytes):
+def test_a_tensor_column_of_another_form_is_refused_by_its_track(small_datasets, tensors, message, cache_bytes):
     dataset = small_datasets.write()
     rewrite(Path(dataset.files()[0]), melgram=tensors)
     feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=cache_bytes)
-    with pytest.raises(FeedError, match=r"melgram.*extract the dataset again") as refusal:
+    with pytest.raises(FeedError, match=f"{message}.*extract the dataset again") as refusal:
         list(feed.epoch(0))
     assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+    if "where shape" in message:
+        assert str(refusal.value).startswith(f"{dataset.files()[0]}: feature ")
+
+
+def test_a_segment_of_another_size_is_refused_by_track_number_and_file(small_datasets, cache_bytes):
+    """Of a row group in the second file; what petastorm says of it is a number for each of its rows."""
+    dataset = small_datasets.write(segments=Segments(count=2, length_s=1.0, overlap_s=0.0))
+    file = Path(dataset.files()[1])
+    rows = pq.read_table(file)["melgram"].to_pylist()
+    rewrite(file, melgram=pa.array([rows[0], rows[1][:-1]], pa.list_(pa.float32())))
+    feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=cache_bytes)
+    with pytest.raises(FeedError, match=r"'melgram' of track 'track 0008 ö' \(segment 1\) has \d+ values, ") as refusal:
+        list(feed.epoch(0))
+    assert str(refusal.value).startswith(f"{file}: ")
+
+
+def test_a_file_that_is_damaged_after_opening_is_named(small_datasets, cache_bytes):
+    dataset = small_datasets.write()
+    file = Path(dataset.files()[1])
+    feed = open_feed(dataset, "melgram", labels(small_datasets), batch_size=4, cache_bytes=cache_bytes)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(FeedError, match=f"^{file}: feature 'melgram' can't be read: .*; extract the dataset again$"):
+        list(feed.epoch(0))
 
 
 @pytest.mark.parametrize("seed", [None, 3])

@@ -304,7 +304,5 @@ def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:
 def test_a_model_larger_than_its_weights_is_not_built(bundle: Path) -> None:
     spec = STUDY_SPECS["mfcc"].model_copy(update={"n_frames": 2**19})
     reseal(bundle, architecture="cnn1d", spec=spec.model_dump(mode="json"), spec_digest=spec.digest)
-    with pytest.raises(
-        BundleError, match=r"model\.weights\.h5 has [\d,]+ bytes, its model at least 20\d,\d{3},\d{3}"
-    ):
+    with pytest.raises(BundleError, match=r"model\.weights\.h5 has [\d,]+ bytes, its model at least 20\d,\d{3},\d{3}"):
         load_bundle(bundle)

@@ -1,7 +1,4 @@
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +7,16 @@ import pytest
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.errors import RunError
 from genre_spark.models.backend import keras
-from genre_spark.models.checkpoints import State, assign, check_plan, load_state, save_plan, save_state, values_of
+from genre_spark.models.checkpoints import (
+    State,
+    assign,
+    begun_scaler,
+    check_plan,
+    load_state,
+    save_plan,
+    save_state,
+    values_of,
+)
 
 ROWS = [{"epoch": 1, "loss": 1 / 3, "val_loss": 0.1}, {"epoch": 2, "loss": 2.0, "val_loss": 7.0}]
 
@@ -85,30 +91,31 @@ def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
         assign(keras.layers.Dense(2).variables, state().variables, tmp_path)
 
 
+SCALER = Scaler(np.zeros(2, np.float32), np.ones(2, np.float32), 4)
+
+
 def test_another_plan_is_refused_by_the_first_thing_that_differs(tmp_path: Path) -> None:
-    scaler = Scaler(np.zeros(2, np.float32), np.ones(2, np.float32), 4)
-    save_plan(tmp_path / "checkpoint", {"model": "dnn", "train.seed": 0, "labels": ["a", "b"]}, scaler)
-    check_plan(tmp_path / "checkpoint", {"model": "dnn", "train.seed": 0, "labels": ["a", "b"]})
-    with pytest.raises(RunError, match=r"was begun with train\.seed=0, now it is 1; go on with what it was, or begin"):
-        check_plan(tmp_path / "checkpoint", {"model": "dnn", "train.seed": 1, "labels": ["a", "b"]})
+    folder, run = tmp_path / "run.unfinished" / "checkpoint", tmp_path / "run"
+    save_plan(folder, {"model": "dnn", "train.seed": 0, "labels": ["a", "b"]}, SCALER, None)
+    check_plan(folder, {"model": "dnn", "train.seed": 0, "labels": ["a", "b"]}, 5, run)
+    with pytest.raises(RunError, match=r"run: was begun with train\.seed=0, now it is 1; go on with what it was, or"):
+        check_plan(folder, {"model": "dnn", "train.seed": 1, "labels": ["a", "b"]}, 5, run)
     with pytest.raises(RunError, match=r"plan\.json: can't be read"):
-        check_plan(tmp_path, {})
-    assert json.loads((tmp_path / "checkpoint" / "plan.json").read_text())["model"] == "dnn"
+        check_plan(tmp_path, {}, 5, run)
+    (folder / "plan.json").write_text("[]")
+    with pytest.raises(RunError, match=r"plan\.json: can't be read: is list, not a mapping; begin anew"):
+        check_plan(folder, {}, 5, run)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    mounted = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("this user can't mount a file system")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+@pytest.mark.parametrize("source", [None, Path("scalers") / "ä\udcff.npz"])
+def test_a_checkpoint_tells_where_its_scaler_came_from(tmp_path: Path, source: Path | None) -> None:
+    save_plan(tmp_path, {"model": "dnn"}, SCALER, source)
+    scaler, found = begun_scaler(tmp_path, Path("wanted.npz"))
+    assert found == source
+    assert scaler.n_samples == 4
+    # As before it was told.
+    (tmp_path / "plan.json").write_text(json.dumps({"model": "dnn"}))
+    assert begun_scaler(tmp_path, Path("wanted.npz"))[1] == Path("wanted.npz")
 
 
 def test_a_full_disk_is_named_and_the_last_good_checkpoint_stays(small_disk: Path) -> None:

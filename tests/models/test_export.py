@@ -1,6 +1,7 @@
 import hashlib
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,16 @@ def test_a_savedmodel_is_replaced_when_asked(small: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     with pytest.raises(BundleError, match="exists; replace it with --overwrite"):
         export_model(small, "savedmodel", tmp_path / "m")
+
+
+@pytest.mark.parametrize("form", ["keras", "savedmodel", "onnx"])
+def test_a_full_disk_is_told_in_the_same_words_for_every_form(form: str, small: Path, small_disk: Path) -> None:
+    need(form)
+    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**17))
+    out = small_disk / ("m" if form == "savedmodel" else f"m.{form}")
+    with pytest.raises(BundleError, match="/m[^:]*: can't be written: No space left on device$"):
+        export_model(small, form, out)
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
 def test_a_damaged_bundle_is_not_exported(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from genre_spark.models.backend import keras
 from genre_spark.models.fitting import class_weights
 from genre_spark.models.fitting_schedule import best_epoch, is_over, learning_rate
-from genre_spark.models.fitting_study import study_overrides
-from genre_spark.settings import ModelSettings, Settings, TrainSettings, load_settings
+from genre_spark.models.fitting_study import LEFT, study_overrides
+from genre_spark.settings import ModelSettings, Settings, SplitSettings, TrainSettings, load_settings
 
 LOSSES = st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0]), min_size=1, max_size=40)
 
@@ -80,13 +80,30 @@ def test_rare_genres_weigh_more_where_the_commonest_has_over_one_and_a_half_time
 
 @pytest.mark.parametrize(("model", "epochs"), [("dnn", 100), ("cnn1d", 50), ("cnn2d", 50)])
 def test_the_study_is_the_same_whatever_a_file_says_and_a_person_may_still_change_it(model: str, epochs: int) -> None:
-    before = [f"models.{model}.epochs=3", "train.schedule=cosine"]
+    before = [f"models.{model}.{key}=0.5" for key in ("learning_rate", "batch_norm_momentum", "label_smoothing")]
+    before += [f"models.{model}.epochs=3", f"models.{model}.batch_size=5", "train.schedule=cosine"]
+    before += ["train.standardise=cell", "train.scaler=scalers", "split.study_training=0.5"]
     settings = load_settings([], [*before, *study_overrides(model)])
     assert getattr(settings.models, model) == getattr(Settings().models, model)
     assert getattr(settings.models, model).epochs == epochs
     assert (settings.train.schedule, settings.train.early_stopping_patience) == ("constant", 0)
     assert (settings.train.restore_best, settings.train.class_weights) == (False, "off")
+    assert (settings.train.mixed_precision, settings.train.standardise, settings.train.scaler) == ("off", "band", None)
+    assert settings.split.study_training == 0.7
     assert load_settings([], [*study_overrides(model), "train.schedule=cosine"]).train.schedule == "cosine"
+
+
+@pytest.mark.parametrize("model", ["dnn", "cnn1d", "cnn2d"])
+def test_each_setting_is_one_that_the_study_decides_or_one_that_changes_nothing_of_it(model: str) -> None:
+    """So that a new one is thought of: it belongs into one of the two."""
+    decided = [override.partition("=")[0].rpartition(".")[::2] for override in study_overrides(model)]
+    for section, fields in (
+        ("train", TrainSettings.model_fields),
+        ("split", SplitSettings.model_fields),
+        (f"models.{model}", ModelSettings.model_fields),
+    ):
+        of_study = [key for of, key in decided if of == section]
+        assert sorted([*of_study, *LEFT.get(section, ())]) == sorted(fields)
 
 
 @pytest.mark.parametrize("key", ["class_weights", "mixed_precision", "on_device"])

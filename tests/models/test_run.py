@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from genre_spark.corpora.leaks import CROSSING_SCHEMA, BorderLeak, KindLeak, LeakAudit, LeakExample
+from genre_spark.corpora.leaks import CROSSING_SCHEMA
 from genre_spark.errors import RunError
 from genre_spark.models.run import (
     HISTORY_COLUMNS,
@@ -21,54 +21,6 @@ from genre_spark.models.run import (
     write_history,
     write_run_record,
 )
-from genre_spark.settings import Settings
-
-
-def leaks() -> LeakAudit:
-    artist = KindLeak(
-        crossing=1,
-        tracks=3,
-        judged_with_fellow=1,
-        borders={"training-test": BorderLeak(crossing=1, tracks=3)},
-        examples=[LeakExample(value="Sigur Rós", tracks={"training": 2, "test": 1})],
-    )
-    return LeakAudit(
-        judged="test",
-        tracks={"training": 56, "validation": 12, "test": 12},
-        tracks_not_found=0,
-        tracks_without_artist=0,
-        tracks_without_album=0,
-        tracks_without_pcm_hash=80,
-        by=("artist", "pcm"),
-        kinds={"artist": artist, "album": artist, "pcm": artist, "group": artist},
-    )
-
-
-@pytest.fixture
-def record() -> RunRecord:
-    return RunRecord(
-        model="dnn",
-        feature="mfcc_mean",
-        split="artist",
-        dataset="data/features",
-        settings=Settings().model_dump(mode="json"),
-        spec_digest="0123456789abcdef",
-        split_digest="fedcba9876543210",
-        tracks_digest="0" * 16,
-        leaks=leaks(),
-        tracks={"training": 56, "validation": 12, "test": 12},
-        labels=["Rock", "Hip-Hop", "演歌"],
-        trainable_parameters=88_584,
-        epochs=2,
-        epochs_run=2,
-        best_epoch=1,
-        batch_size=32,
-        learning_rate=0.001,
-        seed=0,
-        training_s=1.25,
-        versions={"keras": "3.15.1"},
-        created="2026-11-14T10:00:00+00:00",
-    )
 
 
 def epoch_row(epoch: int, **changed: float) -> dict[str, float]:
@@ -116,6 +68,8 @@ def test_a_run_without_its_record_is_called_unfinished(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format_version": 1}, "format_version=1, this program reads 3; train again"),
+        ({"format_version": 4}, "format_version=4, this program reads 3; install a newer genre_spark"),
+        ({"format_version": "4"}, "format_version='4', this program reads 3; train again"),
         ({"leaks": None}, "leaks: "),
         ({"epochs": "many"}, "epochs: "),
         ({"surprise": 1}, "surprise: "),

@@ -13,10 +13,12 @@ from genre_spark.dataset.rows import tensors_of
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.errors import DatasetError, ModelError, RunError, SplitError
+from genre_spark.models.backend import keras
 from genre_spark.models.bundle import load_bundle
+from genre_spark.models.fitting import _warn_of_few_steps
 from genre_spark.models.run import read_history, read_run_record
 from genre_spark.models.train import train
-from genre_spark.settings import Settings
+from genre_spark.settings import ModelSettings, Settings
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,19 @@ def test_the_convolutional_models_train_too_and_warn_of_few_steps_for_their_batc
     assert (tmp_path / model / "bundle" / "model.weights.h5").is_file()
     (message,) = said(caplog)
     assert message.startswith(f"1 training steps are few for BatchNorm (models.{model}.batch_norm_momentum=0.99 wants")
+
+
+@pytest.mark.parametrize(
+    ("momentum", "advice"),
+    [(0.99, "set it to 0.9, or take more epochs or"), (0.9, "take more epochs or"), (0.5, "take more epochs or")],
+)
+def test_a_momentum_that_is_quick_already_is_not_to_be_set_again(
+    caplog: pytest.LogCaptureFixture, momentum: float, advice: str
+) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()], name="cnn1d")
+    _warn_of_few_steps(model, ModelSettings(epochs=1, batch_norm_momentum=momentum), 1)
+    (message,) = said(caplog)
+    assert message.endswith(f"its statistics lag behind; {advice} a smaller batch_size")
 
 
 def test_a_run_is_kept_unless_overwrite_is_said(run: Path, dataset: Dataset, settings: Settings) -> None:
