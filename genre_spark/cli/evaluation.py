@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genre_spark.evaluation.judged import interval_of_accuracy
+from genre_spark.evaluation.judged import interval_of_accuracy, is_fitted_on
 from genre_spark.files import printable
-from genre_spark.models.calibration import FEWEST_TRACKS
 
 # Genres that the model doesn't know are all in metrics.json; a line has room for some.
 _SHOWN = 5
@@ -26,12 +25,10 @@ def outcome_line(model: str, metrics: Mapping[str, Any], out: str | Path) -> str
     part = "" if metrics["part"] == "all" else f"{metrics['part']} "
     low, high = interval_of_accuracy(metrics)
     over = f" over {metrics['artists']} artists" if metrics.get("accuracy_interval_by_artist") else ""
-    # With fewer tracks the temperature was left alone.
-    is_fitted = metrics["part"] == "validation" and metrics["n"] >= FEWEST_TRACKS
     line = (
         f"{model}: {metrics['accuracy']:.1%} of {metrics['n']} {part}tracks right ({low:.1%} to {high:.1%}{over}, "
         f"chance {metrics['chance']:.1%}, calibration error {metrics['ece']:.1%}"
-        f"{', fitted on these tracks' if is_fitted else ''})"
+        f"{', fitted on these tracks' if is_fitted_on(metrics['part'], metrics['n']) else ''})"
     )
     apart = []
     if unseen := metrics.get("unseen"):

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from genre_spark.models.calibration import FEWEST_TRACKS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
@@ -73,6 +75,23 @@ def what_was_judged(name: str, model: str, metrics: Mapping[str, Any]) -> dict[s
         "ece": metrics["ece"],
         "genres": len(metrics["labels"]),
     }
+
+
+def is_fitted_on(part: str, n: int) -> bool:
+    """Tell whether probabilities were calibrated on the very tracks that they are judged by.
+
+    Parameters
+    ----------
+    part : str
+        The judged part; the study's split has no test part.
+    n : int
+        Tracks in it. With fewer than `genre_spark.models.calibration.FEWEST_TRACKS` the temperature is left alone.
+
+    Returns
+    -------
+    bool
+    """
+    return part == "validation" and n >= FEWEST_TRACKS
 
 
 def interval_of_accuracy(metrics: Mapping[str, Any]) -> tuple[float, float]:

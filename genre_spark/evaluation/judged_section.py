@@ -9,7 +9,7 @@ import pyarrow as pa
 from genre_spark.evaluation.confused_tracks import confused_pairs
 from genre_spark.evaluation.confusion_matrix import most_confused
 from genre_spark.evaluation.figures import to_svg
-from genre_spark.evaluation.judged import Judged
+from genre_spark.evaluation.judged import Judged, is_fitted_on
 from genre_spark.evaluation.metrics import genre_metrics, row_shares
 from genre_spark.evaluation.reliability_figure import reliability_figure
 from genre_spark.evaluation.summary import judged_tracks, percent
@@ -145,6 +145,7 @@ def _reliability(ids: str, title: str, row: Judged, found: Sequence[Mapping[str,
     return {
         "reliability": table,
         "ece_by_chance": error_by_chance(table),
+        "is_fitted": is_fitted_on(row.judged_part, row.n),
         "reliability_svg": to_svg(
             reliability_figure(table),
             ids=f"{ids}-reliability",

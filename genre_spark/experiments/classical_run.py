@@ -27,11 +27,10 @@ from genre_spark.experiments.classical import Chosen, choose, voted
 from genre_spark.experiments.features import read_rows
 from genre_spark.experiments.plan import Method
 from genre_spark.files import replace_folder, staging_folder
-from genre_spark.models.run import EVALUATION, SPLIT
+from genre_spark.models.run import CLASSICAL_RECORD, EVALUATION, SPLIT
 from genre_spark.models.training_plan import Task
 from genre_spark.provenance import now, versions_of
 
-RECORD = "classical.json"
 FORMAT_VERSION = 1
 
 
@@ -153,7 +152,7 @@ def judge_classical(fitted: Fitted, run: Path) -> ClassicalRecord:
         }
         judged = next(part for part in JUDGED_FIRST if part in confusions)
         write_metrics(staging / EVALUATION, build_metrics(confusions, task.labels, judged))
-        (staging / RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (staging / CLASSICAL_RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         replace_folder(staging, run)
     return record
 
@@ -166,7 +165,7 @@ def read_classical(run: Path) -> ClassicalRecord:
     RunError
         If it is missing, damaged, or of another version.
     """
-    file = run / RECORD
+    file = run / CLASSICAL_RECORD
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return ClassicalRecord.model_validate(content)

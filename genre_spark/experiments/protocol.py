@@ -19,7 +19,6 @@ from genre_spark.evaluation.judgement import JUDGED_FIRST
 from genre_spark.evaluation.metrics_file import METRICS
 from genre_spark.evaluation.score import evaluate
 from genre_spark.experiments.classical_run import (
-    RECORD,
     Fitted,
     classical_plan,
     fit_classical,
@@ -32,7 +31,7 @@ from genre_spark.experiments.results import Results, gather
 from genre_spark.models.architectures import find_architecture
 from genre_spark.models.backend import keras
 from genre_spark.models.checkpoints_folder import is_finished, unfinished_path
-from genre_spark.models.run import EVALUATION, read_run_record
+from genre_spark.models.run import CLASSICAL_RECORD, EVALUATION, read_run_record
 from genre_spark.models.train import train
 from genre_spark.models.training_plan import Task, make_task, plan_of_run, training_plan
 from genre_spark.settings import Settings
@@ -62,7 +61,7 @@ class _Work:
 
     @property
     def is_trained(self) -> bool:
-        return (self.run / RECORD).exists() if self.cell.method else is_finished(self.run)
+        return (self.run / CLASSICAL_RECORD).exists() if self.cell.method else is_finished(self.run)
 
     @property
     def is_judged(self) -> bool:

@@ -38,6 +38,10 @@ EVALUATION = "evaluation"
 TRAIN_LOG = "train.log"
 TENSORBOARD = "tensorboard"
 CHECKPOINT = "checkpoint"
+# What an experiment writes of scikit-learn's methods in place of `run.json`.
+CLASSICAL_RECORD = "classical.json"
+_RUNS_SHOWN = 5
+
 # All that a training or an evaluation writes.
 CONTENTS = frozenset({RUN_RECORD, HISTORY, SPLIT, LEAKS, BUNDLE, EVALUATION, TRAIN_LOG, TENSORBOARD, CHECKPOINT})
 
@@ -138,8 +142,7 @@ def read_run_record(run: Path) -> RunRecord:
         check_ordinary(file)
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        state = f"unfinished run ({RUN_RECORD} is missing)" if run.is_dir() else "no such run folder"
-        raise RunError(f"{run}: {state}; make one with `genre-spark train ... --run {run}`") from None
+        raise RunError(f"{run}: {_what_it_is(run)}") from None
     except (OSError, ValueError) as error:
         raise RunError(
             f"{file}: can't be read: {error}; train again with `genre-spark train ... --run {run}`"
@@ -157,6 +160,23 @@ def read_run_record(run: Path) -> RunRecord:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunError(f"{file}: {where}: {first['msg']}; {again}") from None
+
+
+def _what_it_is(folder: Path) -> str:
+    """Say what a folder without a record is, and what to do."""
+    train = f"make one with `genre-spark train ... --run {folder}`"
+    if not folder.is_dir():
+        return f"no such run folder; {train}"
+    if (folder / CLASSICAL_RECORD).exists():
+        return (
+            "is a method of scikit-learn's; the tables of its experiment have its numbers: "
+            f"`genre-spark report --experiment {folder.parent.parent}`"
+        )
+    runs = sorted(each.parent.name for each in folder.glob(f"*/{RUN_RECORD}"))
+    if runs:
+        more = f" and {len(runs) - _RUNS_SHOWN} more" if len(runs) > _RUNS_SHOWN else ""
+        return f"is no run but holds some; name one of them: {', '.join(runs[:_RUNS_SHOWN])}{more}"
+    return f"unfinished run ({RUN_RECORD} is missing); {train}"
 
 
 def write_crossing(run: Path, crossing: pa.Table) -> None:

@@ -157,6 +157,16 @@ def test_the_calibration_error_stands_beside_the_accuracy_and_its_table_beside_t
         assert re.search(rf"{row}{100 * found['confidence']:.1f}\xa0% ?{100 * found['accuracy']:.1f}\xa0%", table)
 
 
+def test_a_calibration_on_the_judged_tracks_themselves_is_told(
+    make_run, study_page: tuple[str, Page], tmp_path: Path
+) -> None:
+    """The study's split has no test part: temperature and calibration error are of the same tracks."""
+    told = "The probabilities were calibrated on these very tracks"
+    _, page = page_of([make_run("dnn", split="study")], tmp_path / "report.html")
+    assert told in page.words
+    assert told not in study_page[1].words
+
+
 def test_an_evaluation_from_before_the_calibration_has_a_page_without_it(make_run, tmp_path: Path) -> None:
     run = make_run("dnn", calibrated=False)
     file = run / "evaluation" / "metrics.json"

@@ -9,9 +9,10 @@ import pytest
 
 from genre_spark.corpora.splits import SPLIT_SCHEMA, write_split
 from genre_spark.corpora.tracks import track_table
-from genre_spark.experiments.classical_run import RECORD, ClassicalRecord
+from genre_spark.experiments.classical_run import ClassicalRecord
 from genre_spark.experiments.plan import Cell, Experiment
 from genre_spark.experiments.results import Made, Results, gather, markdown
+from genre_spark.models.run import CLASSICAL_RECORD
 
 
 class Tracks:
@@ -46,7 +47,7 @@ def written(
         model=model, split="artist", seed=0, spec_digest="", split_digest="", tracks_digest="", labels=["A", "B", "C"],
         parameters={}, tried={}, trainable_parameters=None, training_s=1.0, versions={}, created="",
     )  # fmt: skip
-    (run / RECORD).write_text(record.model_dump_json())
+    (run / CLASSICAL_RECORD).write_text(record.model_dump_json())
     return Cell(f"{model}:x", "artist", 0), run, Tracks(artists)
 
 

@@ -160,3 +160,15 @@ def test_a_write_that_fails_leaves_the_old_history_and_nothing_beside_it(tmp_pat
         write_history(tmp_path, [epoch_row(1), {"epoch": 2}])
     assert read_history(tmp_path)["epoch"] == [1.0]
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_a_folder_that_is_no_run_is_told_what_it_is(tmp_path: Path, record: RunRecord) -> None:
+    for name in "fedcba":
+        write_run_record(tmp_path / "several" / name, record)
+    with pytest.raises(RunError, match=r"several: .* holds some; name one of them: a, b, c, d, e and 1 more"):
+        read_run_record(tmp_path / "several")
+    of_scikit_learn = tmp_path / "experiment" / "runs" / "svm"
+    of_scikit_learn.mkdir(parents=True)
+    (of_scikit_learn / "classical.json").write_text("{}")
+    with pytest.raises(RunError, match=r"svm: is a method of scikit-learn's; .* report --experiment .*/experiment`"):
+        read_run_record(of_scikit_learn)
