@@ -169,6 +169,7 @@ def submit(job: str, *arguments: object) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.slow
 def test_spark_submit_of_the_extraction_gives_what_the_function_gives(
     corpus: Path, dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -62,7 +62,14 @@ def test_the_lower_end_is_moved_once_by_the_bias_of_the_draws_and_the_upper_one_
 
 
 @pytest.mark.parametrize(
-    ("genres", "accuracy", "n"), [(8, 0.5, 120), (8, 0.9, 120), (3, 0.6, 40), (20, 0.5, 240), (60, 0.5, 900)]
+    ("genres", "accuracy", "n"),
+    [
+        (8, 0.9, 120),
+        (3, 0.6, 40),
+        pytest.param(8, 0.5, 120, marks=pytest.mark.slow),
+        pytest.param(20, 0.5, 240, marks=pytest.mark.slow),
+        pytest.param(60, 0.5, 900, marks=pytest.mark.slow),
+    ],
 )
 def test_the_interval_holds_the_true_value_about_95_times_in_100(
     genres: int, accuracy: float, n: int, monkeypatch: pytest.MonkeyPatch

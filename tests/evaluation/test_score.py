@@ -17,7 +17,7 @@ from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.store import Dataset, open_dataset
 from genre_spark.errors import BundleError, DatasetError, RunError
 from genre_spark.evaluation.confused import read_confused
-from genre_spark.evaluation.judgement import judge_run
+from genre_spark.evaluation.judgement import judge_bundle, judge_run
 from genre_spark.evaluation.score import evaluate, evaluate_bundle
 from genre_spark.models.bundle import load_bundle, read_description, save_bundle
 from genre_spark.models.calibration import Calibration
@@ -235,7 +235,7 @@ def test_a_bundle_that_is_held_against_its_own_dataset_is_said_to_know_it(
 
 
 def test_single_tracks_of_the_training_in_another_dataset_are_counted(
-    run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Path, dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The whole split is not there: its digest would say that this is another dataset."""
     split = {row["track_id"]: row["part"] for row in read_split(run / "split.parquet").to_pylist()}
@@ -244,19 +244,19 @@ def test_single_tracks_of_the_training_in_another_dataset_are_counted(
     assert 0 < heard < 9
     tensors = np.zeros((9, *spec.shape), np.float32)
     other = write_dataset(tmp_path / "dataset", chosen, tensors, spec=spec)
-    evaluate_bundle(spark, run / "bundle", other.path, tmp_path / "out", settings.evaluate)
+    bundle, description = run / "bundle", read_description(run / "bundle")
+    assert judge_bundle(bundle, description, other).heard == heard
     assert f"of 9 judged tracks, {heard} have the track_id of one that the model was trained on" in caplog.text
     caplog.clear()
     strangers = [track | {"track_id": f"other {number}"} for number, track in enumerate(chosen)]
     other = write_dataset(tmp_path / "strangers", strangers, tensors, spec=spec)
-    found = evaluate_bundle(spark, run / "bundle", other.path, tmp_path / "out", settings.evaluate)
+    assert judge_bundle(bundle, description, other).heard == 0
     assert not caplog.records
-    assert found["heard"] == 0
+    alone = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    assert judge_bundle(alone, description, other).heard is None, "without its run nobody knows"
 
 
-def test_artists_are_artists_whatever_the_split_was_grouped_by(
-    run: Path, settings: Settings, spark: object, tmp_path: Path
-) -> None:
+def test_artists_are_artists_whatever_the_split_was_grouped_by(run: Path, dataset: Dataset, tmp_path: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     for by in (["album", "pcm"], None):
         again = Path(shutil.copytree(run, tmp_path / f"grouped by {by}"))
@@ -264,17 +264,21 @@ def test_artists_are_artists_whatever_the_split_was_grouped_by(
         if by is None:
             del record["settings"]["split"]["group_by"]  # an earlier version's
         (again / "run.json").write_text(json.dumps(record))
-        assert evaluate(spark, again, settings.evaluate)["artists"] == metrics(run)["artists"]
+        judged = judge_run(again, read_run_record(again), read_description(again / "bundle"), dataset, "test")
+        assert judged.artists == metrics(run)["artists"]
 
 
-def test_a_run_may_be_named_by_a_relative_path_with_a_colon(
-    run: Path, settings: Settings, spark: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_in_a_relative_path_and_a_moved_dataset_may_have_odd_names(
+    run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(run, tmp_path / "12:30")
+    """Hadoop takes what stands before a colon for a file system, and brackets and stars for patterns."""
+    moved = "12:30 [1] * ü"
+    shutil.copytree(run, tmp_path / moved)
+    elsewhere = Path(shutil.copytree(dataset.path, tmp_path / "data {a,b}"))
     monkeypatch.chdir(tmp_path)
-    shutil.rmtree("12:30/evaluation")
-    assert evaluate(spark, Path("12:30"), settings.evaluate) == metrics(run)
-    assert len(predictions(tmp_path / "12:30")) == len(predictions(run))
+    shutil.rmtree(f"{moved}/evaluation")
+    assert evaluate(spark, Path(moved), settings.evaluate, dataset_path=elsewhere) == metrics(run)
+    assert len(predictions(tmp_path / moved)) == len(predictions(run))
 
 
 def test_the_confusion_matrix_comes_as_a_picture(run: Path) -> None:
@@ -350,15 +354,6 @@ def test_other_tracks_under_the_same_name_are_refused(
     )
     with pytest.raises(RunError, match="holds other tracks than .* was trained on, or others. audio; train again"):
         evaluate(spark, run, settings.evaluate, dataset_path=other)
-
-
-def test_run_and_dataset_may_be_moved_to_a_folder_with_brackets(
-    run: Path, dataset: Dataset, settings: Settings, spark: object, tmp_path: Path
-) -> None:
-    moved = tmp_path / "run [1] * ü"
-    shutil.copytree(run, moved)
-    elsewhere = Path(shutil.copytree(dataset.path, tmp_path / "data {a,b}"))
-    assert evaluate(spark, moved, settings.evaluate, dataset_path=elsewhere) == metrics(run)
 
 
 def test_a_dataset_that_is_gone_is_named(run: Path, settings: Settings, spark: object, tmp_path: Path) -> None:

@@ -50,7 +50,14 @@ def make_bundle(path: Path, name: str, *, per_cell: bool = False) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+# One dense and one convolutional model; with all of them it takes a minute more.
+QUICK = ("dnn", "cnn2d")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES],
+)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundles") / request.param, request.param)
 
