@@ -5,6 +5,9 @@ file, key or value at fault and says what to do. The class names of `AudioError`
 `error` column of a dataset's error table.
 """
 
+# How an error ends that tells of a dataset, a run or a bundle which a newer version wrote.
+INSTALL_NEWER = "install a newer genre_spark"
+
 
 class GenreSparkError(Exception):
     """Base of all errors raised on purpose: bad input or a broken environment, never a fault of the program."""

@@ -14,14 +14,8 @@ from genre_spark.dataset.ledger import Ledger
 from genre_spark.dataset.progress import WrittenFile
 from genre_spark.dataset.rewrite import Group, Rewriting, grouped
 from genre_spark.dataset.rows import ERRORS, FEATURES
-from genre_spark.dataset.store import (
-    FILES_SCHEMA,
-    FORMAT_VERSION,
-    Dataset,
-    Manifest,
-    open_dataset,
-    read_rows,
-)
+from genre_spark.dataset.store import FILES_SCHEMA, FORMAT_VERSION, Dataset, Manifest, open_dataset
+from genre_spark.dataset.table_files import read_rows
 from genre_spark.dataset.tasks import run_tasks
 from genre_spark.errors import DatasetError
 from genre_spark.filesystems import masked

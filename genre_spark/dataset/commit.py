@@ -23,15 +23,9 @@ import pyarrow.parquet as pq
 
 from genre_spark.dataset.progress import WrittenFile
 from genre_spark.dataset.rows import ERRORS, FEATURES
-from genre_spark.dataset.store import (
-    FILES_SCHEMA,
-    FORMAT_VERSION,
-    INSTALL_NEWER,
-    MANIFEST,
-    Manifest,
-    read_rows,
-)
-from genre_spark.errors import DatasetError
+from genre_spark.dataset.store import FILES_SCHEMA, FORMAT_VERSION, MANIFEST, Manifest
+from genre_spark.dataset.table_files import read_rows
+from genre_spark.errors import INSTALL_NEWER, DatasetError
 from genre_spark.filesystems import masked
 from genre_spark.folders import Folder
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from genre_spark.dataset.petastorm_adapter import refuse_pickles
-from genre_spark.dataset.store import Dataset, open_parquet, read_track_ids
+from genre_spark.dataset.store import Dataset
+from genre_spark.dataset.table_files import open_parquet, read_track_ids
 from genre_spark.errors import FeedError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.filesystems import masked

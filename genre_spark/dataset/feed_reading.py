@@ -14,7 +14,7 @@ from genre_spark.dataset.feed_copy import RowCopier
 from genre_spark.dataset.feed_part import Part
 from genre_spark.dataset.petastorm_adapter import make_batch_reader
 from genre_spark.dataset.segments import row_columns
-from genre_spark.dataset.store import open_parquet
+from genre_spark.dataset.table_files import open_parquet
 from genre_spark.errors import FeedError, GenreSparkError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.filesystems import is_remote, masked

@@ -13,13 +13,12 @@ from genre_spark.dataset.progress import Tally
 from genre_spark.dataset.rows import ERRORS, FEATURES
 from genre_spark.dataset.store import (
     FORMAT_VERSION,
-    INSTALL_NEWER,
     MANIFEST,
     Dataset,
     Manifest,
     open_dataset,
 )
-from genre_spark.errors import DatasetError, ExtractionFailed
+from genre_spark.errors import INSTALL_NEWER, DatasetError, ExtractionFailed
 from genre_spark.folders import Folder
 from genre_spark.provenance import versions_of
 from genre_spark.settings import Settings

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from genre_spark.dataset.feed_pages import Room, read_row_group
 from genre_spark.dataset.feed_pool import STOP_CHECK_S, ordered_thread_pool, ordered_ventilator
 from genre_spark.dataset.feed_worker import arrays_of, steady_worker
-from genre_spark.dataset.store import open_parquet
+from genre_spark.dataset.table_files import open_parquet
 from genre_spark.errors import DatasetError, EnvironmentSetupError, FeedError
 from genre_spark.filesystems import is_remote, masked
 from genre_spark.folders import Folder

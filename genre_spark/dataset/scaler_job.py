@@ -18,7 +18,8 @@ from genre_spark.dataset.moments import Moments, Per, merge_all
 from genre_spark.dataset.rows import tensors_of
 from genre_spark.dataset.scaler import Scaler
 from genre_spark.dataset.segments import row_columns, whole_tracks
-from genre_spark.dataset.store import Dataset, open_parquet
+from genre_spark.dataset.store import Dataset
+from genre_spark.dataset.table_files import open_parquet
 from genre_spark.dataset.tasks import run_tasks
 from genre_spark.errors import DatasetError
 from genre_spark.features.spec import FeatureSpec

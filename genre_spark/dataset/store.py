@@ -18,7 +18,7 @@ the tensors, and the rows of a track stand together, in order, in one row group.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,16 +28,14 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from genre_spark.corpora.tracks import TRACK_SCHEMA
-from genre_spark.dataset.rows import ERROR_SCHEMA, ERRORS, FEATURES, ROW_SCHEMA
-from genre_spark.dataset.segments import SEGMENT_SCHEMA, common_segments, row_columns, whole_tracks
-from genre_spark.errors import DatasetError
+from genre_spark.dataset.rows import ERROR_SCHEMA, ERRORS, FEATURES
+from genre_spark.dataset.segments import SEGMENT_SCHEMA, common_segments, whole_tracks
+from genre_spark.errors import INSTALL_NEWER, DatasetError
 from genre_spark.features.spec import FeatureSpec, Segments
-from genre_spark.filesystems import masked, open_address
+from genre_spark.filesystems import masked
 from genre_spark.folders import Folder
 
 FORMAT_VERSION = 3
-# How the error ends that tells of a dataset which a newer version wrote.
-INSTALL_NEWER = "install a newer genre_spark"
 MANIFEST = "extraction.json"
 
 FILES_SCHEMA = pa.schema(
@@ -276,48 +274,3 @@ def _read_manifest(folder: Folder) -> Manifest:
         first = error.errors(include_url=False)[0]
         at = ".".join(str(part) for part in first["loc"])
         raise DatasetError(f"{where}: {at}: {first['msg']}") from None
-
-
-@contextmanager
-def open_parquet(file: str | Path) -> Iterator[pq.ParquetFile]:
-    """Open a dataset's file at the path or address that `Dataset.files` gives."""
-    filesystem, path = open_address(file, DatasetError)
-    with filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as parquet:
-        yield parquet
-
-
-def read_rows(folder: Folder, table: str, name: str) -> pa.Table:
-    """Read what a file says of its tracks: one row for each track, without tensors.
-
-    Raises
-    ------
-    DatasetError
-        If it is missing, or can't be read.
-    """
-    wanted = [field.name for field in (ROW_SCHEMA if table == FEATURES else ERROR_SCHEMA)]
-    try:
-        with folder.opened(name) as file, pq.ParquetFile(file) as parquet:
-            there = [field.name for field in parquet.schema_arrow]
-            rows = parquet.read([name for name in (*wanted, "segment") if name in there])
-    except (FileNotFoundError, pa.ArrowException) as error:
-        raise DatasetError(
-            f"{masked(folder.join(name))}: can't be read: {' '.join(str(error).split())}; extract it again"
-        ) from None
-    if "segment" in rows.column_names:
-        rows = rows.filter(pc.field("segment") == 0)
-    return rows.select([name for name in wanted if name in there])
-
-
-def read_track_ids(file: str | Path, spec: FeatureSpec) -> list[str]:
-    """Read the id of each track of a file with features, once, in the order of the rows.
-
-    Raises
-    ------
-    DatasetError
-        If a column is missing, or a track's segments don't stand there whole, together and in order.
-    """
-    with open_parquet(file) as parquet:
-        for column in (*row_columns(spec), spec.name):
-            if column not in parquet.schema_arrow.names:
-                raise DatasetError(f"{masked(file)}: column {column!r} is missing; extract the dataset again")
-        return whole_tracks(parquet.read(columns=row_columns(spec)), spec.segments, masked(file))

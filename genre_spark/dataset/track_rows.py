@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
-from genre_spark.dataset.store import read_rows
+from genre_spark.dataset.table_files import read_rows
 from genre_spark.folders import Folder
 
 # Files that are read at once.

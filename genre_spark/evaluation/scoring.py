@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from genre_spark.dataset.rows import tensors_of
 from genre_spark.dataset.segments import row_columns, whole_tracks
-from genre_spark.dataset.store import Dataset, open_parquet
+from genre_spark.dataset.store import Dataset
+from genre_spark.dataset.table_files import open_parquet
 from genre_spark.errors import DatasetError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.filesystems import masked

@@ -23,8 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from genre_spark.dataset.scaler import Scaler
-from genre_spark.dataset.store import INSTALL_NEWER
-from genre_spark.errors import BundleError, GenreSparkError
+from genre_spark.errors import INSTALL_NEWER, BundleError, GenreSparkError
 from genre_spark.features.spec import FeatureSpec
 from genre_spark.files import is_leftover, replace_folder, staging_folder
 from genre_spark.models.calibration import Calibration

@@ -24,8 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genre_spark.corpora.leaks import LeakAudit
-from genre_spark.dataset.store import INSTALL_NEWER
-from genre_spark.errors import RunError
+from genre_spark.errors import INSTALL_NEWER, RunError
 from genre_spark.files import check_ordinary, complete_file
 
 FORMAT_VERSION = 3
